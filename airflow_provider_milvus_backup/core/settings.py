@@ -1,0 +1,74 @@
+"""What both ends are: how to reach Milvus, the storage Milvus uses, and the storage backups are kept in.
+
+Plain data; the Airflow hook (or any other program) fills it in. ``label`` says in a user's words where the values come from
+(``connection 'milvus_default'``), so that an error can point at the field to fix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import boto3.session
+
+GIB = 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class MilvusAddress:
+    """How to reach one Milvus over gRPC."""
+
+    host: str
+    port: int = 19530
+    user: str = ""
+    password: str = field(default="", repr=False)
+    token: str = field(default="", repr=False)
+    database: str = "default"
+    secure: bool = False
+    ca_cert: str = ""
+    client_cert: str = ""
+    client_key: str = ""
+    server_name: str = ""
+    label: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}" + (f" ({self.label})" if self.label else "")
+
+
+@dataclass(frozen=True, slots=True)
+class S3Location:
+    """A bucket, the root path inside it, and how to reach it.
+
+    ``session`` makes the boto3 session whose credentials are used; it is called once, when the first request is made.
+    ``verify`` is False, True or the path of a CA bundle, as boto3 takes it.
+    """
+
+    bucket: str
+    root_path: str
+    session: Callable[[], boto3.session.Session] = field(repr=False)
+    endpoint_url: str | None = None
+    region: str | None = None
+    verify: bool | str = True
+    label: str = ""
+
+    def __str__(self) -> str:
+        where = f"s3://{self.bucket}/{self.root_path}".rstrip("/")
+        hints = [hint for hint in (self.endpoint_url, self.label) if hint]
+        return f"{where} ({', '.join(hints)})" if hints else where
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Both ends, and how hard to work."""
+
+    milvus: MilvusAddress
+    milvus_storage: S3Location
+    backup_storage: S3Location
+    #: Object copies in flight at most.
+    concurrency: int = 256
+    #: Copy bytes through this process even where the store could copy by itself.
+    streaming: bool = False
+    #: Bytes of one import job at most; one segment may exceed it alone.
+    max_job_bytes: int = 4 * GIB

@@ -1,0 +1,1 @@
+"""Tests of the provider; ``format_reader`` and ``official_backups`` never import it."""

@@ -1,0 +1,77 @@
+"""
+One throw-away Airflow per test session, the same on Airflow 2.11 and 3.x.
+
+Airflow reads its settings once, when it is first imported. So they are set here, when pytest imports this file and
+before it imports any test, and not in a fixture.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+if "airflow" in sys.modules:
+    raise RuntimeError(
+        "airflow was imported before tests/airflow/conftest.py: these tests would use the Airflow of whoever runs them "
+        f"(it came from {sys.modules['airflow'].__file__})"
+    )
+
+REPO = Path(__file__).parents[2]
+AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="airflow-home-"))
+
+# Settings and connections of whoever runs the tests must not decide their outcome.
+for _name in [name for name in os.environ if name.startswith("AIRFLOW_")]:
+    del os.environ[_name]
+
+os.environ.update(
+    AIRFLOW_HOME=str(AIRFLOW_HOME),
+    AIRFLOW__CORE__DAGS_FOLDER=str(REPO / "example_dags"),
+    AIRFLOW__CORE__LOAD_EXAMPLES="False",
+    AIRFLOW__DATABASE__LOAD_DEFAULT_CONNECTIONS="False",
+    AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{AIRFLOW_HOME / 'airflow.db'}",
+    AIRFLOW__LOGGING__COLORED_CONSOLE_LOG="False",
+    AIRFLOW__LOGGING__FAB_LOGGING_LEVEL="WARNING",
+    AIRFLOW__USAGE_DATA_COLLECTION__ENABLED="False",
+)
+
+
+def pytest_unconfigure() -> None:
+    """Remove the home. A hook, because unlike ``atexit`` it does not run in processes that Airflow forks."""
+    shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
+
+
+def airflow_cli(*arguments: str) -> str:
+    """Run ``airflow`` as a user would and return what it printed; fail with all of its output."""
+    done = subprocess.run([sys.executable, "-m", "airflow", *arguments], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, f"airflow {' '.join(arguments)} exited {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def airflow_db() -> Path:
+    """Create the metadata database; only the tests that ask for it pay its seven seconds."""
+    airflow_cli("db", "migrate")
+    return AIRFLOW_HOME / "airflow.db"
+
+
+@pytest.fixture
+def set_connection(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """
+    Return ``set_connection(conn_id, conn_type=…, host=…, extra={…})``, undone after the test.
+
+    The connection lives in the environment, where this process, its children and either Airflow find it.
+    """
+
+    def set_one(conn_id: str, **fields: Any) -> None:
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(fields))
+
+    return set_one
