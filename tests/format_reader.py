@@ -1,7 +1,4 @@
-"""Strict, independent reader of backups in the on-storage format of milvus-backup HEAD (binlog format).
-
-Written from the fact sheet only; it shares no code with the provider, whose writer it checks.
-"""
+"""Strict reader of backups in the format of milvus-backup HEAD (binlog), independent of the provider it checks."""
 
 from __future__ import annotations
 
@@ -24,7 +21,6 @@ class CheckedSegment:
     """One segment: rows, bytes of its objects, log ids per insert field (or column group) and of its deltas."""
 
     segment_id: int
-    partition_id: int
     rows: int
     size: int
     is_l0: bool
@@ -67,22 +63,19 @@ class CheckedBackup:
     backup_id: str
     name: str
     size: int
-    milvus_version: str
     collections: Mapping[tuple[str, str], CheckedCollection]
-    provider_keys: tuple[str, ...]
+    provider_keys: frozenset[str]
     raw: Mapping[str, Any] = field(repr=False)
 
 
 # Documented keys and JSON types (sheet 2.2 - 2.6). A leaf is str, bool, the range of an integer, the tuple of allowed
 # strings, or base64; in the table [x] is a list, {x} an object with free keys, a capital name an object of that row.
-_Spec = Any
-_LEAVES: dict[str, _Spec] = {"str": str, "bool": bool, "b64": base64, "load": ("", "Loaded", "Loading", "NotLoad")}
+_LEAVES: dict[str, Any] = {"str": str, "bool": bool, "b64": base64, "load": ("", "Loaded", "Loading", "NotLoad")}
 _LEAVES |= {"i32": range(2**31), "i64": range(2**63), "u64": range(2**64), "zero": range(1), "level": range(5)}
 _LEAVES |= {"version": range(-(2**31), 2**31), "partition": range(-1, 2**63)}
 _ALWAYS = frozenset({"state_code", "size", "has_index", "log_size"})
 _DOCUMENTED = """
-KV: key=str value=str
-Named: name=str
+KV: key=str value=str Named: name=str
 Field: fieldID=i64 name=str description=str data_type=i32 element_type=i32 type_params=[KV] index_params=[KV]
     is_primary_key=bool autoID=bool is_dynamic=bool is_partition_key=bool nullable=bool is_function_output=bool
     default_value_base64=b64
@@ -91,8 +84,7 @@ Function: name=str id=i64 description=str type=i32 params=[KV]
 Struct: fieldID=i64 name=str description=str fields=[Field]
 Schema: name=str description=str autoID=bool fields=[Field] enable_dynamic_field=bool properties=[KV]
     functions=[Function] struct_array_fields=[Struct]
-Binlog: log_path=str log_size=i64 log_id=i64
-FieldBinlog: fieldID=i64 binlogs=[Binlog]
+Binlog: log_path=str log_size=i64 log_id=i64 FieldBinlog: fieldID=i64 binlogs=[Binlog]
 Segment: segment_id=i64 collection_id=i64 partition_id=partition num_of_rows=i64 binlogs=[FieldBinlog]
     deltalogs=[FieldBinlog] size=i64 group_id=i64 is_l0=bool v_channel=str storage_version=i64
 Partition: partition_id=i64 partition_name=str collection_id=i64 size=i64 load_state=load
@@ -103,22 +95,19 @@ Collection: id=str collection_id=i64 db_name=str collection_name=str schema=Sche
     consistency_level=level partition_backups=[Partition] backup_timestamp=u64 size=i64 has_index=bool
     index_infos=[Index] load_state=load backup_physical_timestamp=u64 channel_checkpoints={b64} properties=[KV]
     db_id=i64 created_timestamp=u64 virtual_channel_names=[str] physical_channel_names=[str] aliases=[str]
-Grantor: user=Named privilege=Named
-Grant: role=Named object=Named object_name=str grantor=Grantor db_name=str
-User: user=str password=str roles=[Named]
-PrivilegeGroup: group_name=str privileges=[Named]
+Grantor: user=Named privilege=Named Grant: role=Named object=Named object_name=str grantor=Grantor db_name=str
+User: user=str password=str roles=[Named] PrivilegeGroup: group_name=str privileges=[Named]
 RBAC: users=[User] roles=[Named] grants=[Grant] privilege_groups=[PrivilegeGroup]
-Database: db_name=str db_id=i64 properties=[KV] ezk=str
-Channel: name=str position=str
+Database: db_name=str db_id=i64 properties=[KV] ezk=str Channel: name=str position=str
 Backup: id=str state_code=zero name=str backup_timestamp=zero size=i64 milvus_version=str
 Full: rbac_meta=RBAC rpc_channel_info=Channel database_backups=[Database] flush_all_msgs_base64={b64}
     control_channel_name=str physical_channel_names=[str]
 """
 
 
-def _specs() -> dict[str, _Spec]:
+def _specs() -> dict[str, Any]:
     """The documented object of every meta file (sheet 2.7)."""
-    rows: dict[str, dict[str, _Spec]] = {}
+    rows: dict[str, dict[str, Any]] = {}
     for word in _DOCUMENTED.split():
         if word.endswith(":"):
             row = rows.setdefault(word[:-1], {})
@@ -158,7 +147,7 @@ class _At:
         return raw.get(key) or self.to(key).fail("is missing or zero")
 
 
-def _typed(spec: _Spec, value: Any, at: _At) -> Any:
+def _typed(spec: Any, value: Any, at: _At) -> Any:
     """Check types and keys; return the value without zero-valued keys of structs (both spellings are allowed)."""
     wanted = {dict: dict, list: list, range: int, type: spec}.get(type(spec), str)
     found: object = type(value)
@@ -166,7 +155,7 @@ def _typed(spec: _Spec, value: Any, at: _At) -> Any:
         at.fail(f"is a {type(value).__name__}, expected {wanted.__name__}")
     if isinstance(spec, range | tuple) and value not in spec:
         at.fail(f"{value!r} is outside its range")
-    if wanted is str and re.search("[\ud800-\udfff]", value) or spec is base64 and value != _padded(value):
+    if (wanted is str and re.search("[\ud800-\udfff]", value)) or (spec is base64 and value != _padded(value)):
         at.fail("is not UTF-8 or not padded standard base64")
     if isinstance(spec, list):
         return [_typed(spec[0], item, at.to(i)) for i, item in enumerate(value)]
@@ -174,10 +163,8 @@ def _typed(spec: _Spec, value: Any, at: _At) -> Any:
         return value
     if "*" in spec:
         return {key: _typed(spec["*"], item, at.to(key)) for key, item in value.items()}
-    for key in sorted(value.keys() - spec.keys()):
-        at.to(key).fail("unknown key: not documented for this object")
-    for key in sorted(_ALWAYS & spec.keys() - value.keys()):
-        at.to(key).fail("must always be present")
+    for key in (value.keys() - spec.keys()) | (_ALWAYS & spec.keys() - value.keys()):
+        at.to(key).fail("unknown key: not documented for this object" if key in value else "must always be present")
     typed = {key: _typed(spec[key], item, at.to(key)) for key, item in value.items()}
     return {key: item for key, item in typed.items() if item}
 
@@ -198,11 +185,9 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _read_meta(file: str, objects: Mapping[str, int], read: Callable[[str], bytes], prefix: str) -> Any:
     """Sheet 2.1: compact UTF-8 JSON, nothing after it."""
     at, key = _At(file), _join(prefix, "meta", file)
-    if key not in objects:
-        at.fail(f"object {key} does not exist")
-    data = read(key)
-    if len(data) != objects[key]:
-        at.fail(f"has {len(data)} bytes, the listing says {objects[key]}")
+    data = read(key) if key in objects else b""
+    if len(data) != objects.get(key):
+        at.fail(f"object {key} does not exist or does not have its listed size")
     try:
         text = data.decode("utf-8")
         value = json.loads(text, object_pairs_hook=_unique_keys)
@@ -215,7 +200,7 @@ def _read_meta(file: str, objects: Mapping[str, int], read: Callable[[str], byte
 
 def _join(*parts: object) -> str:
     """Sheet 1.2: Go path.Join; slashes collapse, a leading one stays, empty elements vanish."""
-    joined = "/".join(text for text in map(str, parts) if text)
+    joined = "/".join(str(part) for part in parts if part != "")
     clean = "/".join(step for step in joined.split("/") if step not in ("", "."))
     return "/" + clean if joined.startswith("/") else clean
 
@@ -241,19 +226,16 @@ class _Tree:
         if not len(partitions) == len(named) == len({p.partition_id for p in partitions}):
             at.to("partition_backups").fail("a partition name or id is used twice")
         l0 = self.segments(raw.get("l0_segments", []), collection_id, -1, at.to("l0_segments"))
-        size = sum(p.size for p in partitions) + sum(s.size for s in l0.values())
-        at.same(raw, "size", size)
-        db_name, name = raw.get("db_name") or "default", at.need(raw, "collection_name")
+        at.same(raw, "size", size := sum(p.size for p in partitions) + sum(s.size for s in l0.values()))
+        db_name, name = raw.get("db_name", "default"), at.need(raw, "collection_name")
         rows = sum(p.rows for p in partitions)
         return CheckedCollection(collection_id, db_name, name, rows, size, fields, named, l0, raw)
 
     def partition(self, raw: Mapping[str, Any], collection_id: int, at: _At) -> CheckedPartition:
         partition_id, name = at.need(raw, "partition_id"), at.need(raw, "partition_name")
         at.same(raw, "collection_id", collection_id)
-        listed = raw.get("segment_backups", [])
-        segments = self.segments(listed, collection_id, partition_id, at.to("segment_backups"))
-        size = sum(s.size for s in segments.values())
-        at.same(raw, "size", size)
+        segments = self.segments(raw.get("segment_backups", []), collection_id, partition_id, at.to("segment_backups"))
+        at.same(raw, "size", size := sum(s.size for s in segments.values()))
         rows = sum(s.rows for s in segments.values() if not s.is_l0)
         return CheckedPartition(partition_id, name, rows, size, segments)
 
@@ -269,38 +251,38 @@ class _Tree:
 
     def segment(self, raw: Mapping[str, Any], at: _At) -> CheckedSegment:
         """Sheet 2.4: group id, sizes, L0 or the insert files of every field."""
-        segment_id, partition_id, before = at.need(raw, "segment_id"), raw.get("partition_id", 0), set(self.listed)
+        segment_id, partition_id = at.need(raw, "segment_id"), raw.get("partition_id", 0)
         at.same(raw, "group_id", 0 if partition_id == -1 else segment_id)
-        inserts: dict[int, tuple[int, ...]] = {}
-        for i, entry in enumerate(raw.get("binlogs", [])):
-            if entry.get("fieldID", 0) in inserts:
-                at.to("binlogs", i).fail("its field is listed twice")
-            inserts[entry.get("fieldID", 0)] = self.logs(raw, "insert_log", entry, at.to("binlogs", i))
-        listed = enumerate(raw.get("deltalogs", []))
-        deltas = [log for i, e in listed for log in self.logs(raw, "delta_log", e, at.to("deltalogs", i))]
-        size = sum(self.objects[key] for key in self.listed - before)
-        at.same(raw, "size", size)
+        binlogs, deltalogs = raw.get("binlogs", []), raw.get("deltalogs", [])
+        inserts = {e.get("fieldID", 0): self.logs(raw, "binlogs", i, at) for i, e in enumerate(binlogs)}
+        if len(inserts) < len(binlogs):
+            at.to("binlogs").fail("a field is listed twice")
+        deltas = [log for i in range(len(deltalogs)) for log in self.logs(raw, "deltalogs", i, at)]
+        sizes = [log.get("log_size", 0) for entry in binlogs + deltalogs for log in entry.get("binlogs", [])]
+        at.same(raw, "size", size := sum(sizes))
         is_l0, version = raw.get("is_l0", False), raw.get("storage_version", 0)
-        if is_l0 and inserts or partition_id == -1 and not is_l0:
+        if (is_l0 and inserts) or (partition_id == -1 and not is_l0):
             at.to("is_l0").fail(f"is {is_l0} with partition {partition_id} and {len(inserts)} insert fields")
         if not is_l0:
             self.check_inserts(inserts, version, at.to("binlogs"))
-        rows, channel = raw.get("num_of_rows", 0), raw.get("v_channel", "")
-        return CheckedSegment(segment_id, partition_id, rows, size, is_l0, channel, version, inserts, tuple(deltas))
+        rest = is_l0, raw.get("v_channel", ""), version, inserts, tuple(deltas)
+        return CheckedSegment(segment_id, raw.get("num_of_rows", 0), size, *rest)
 
-    def logs(self, segment: Mapping[str, Any], kind: str, entry: Mapping[str, Any], at: _At) -> tuple[int, ...]:
+    def logs(self, segment: Mapping[str, Any], key: str, index: int, at: _At) -> tuple[int, ...]:
         """Sheet 1.1 and 1.2: the source key in log_path, the object at the key rebuilt from ids, its exact size."""
-        ids = [segment.get(key, 0) for key in ("collection_id", "partition_id", "segment_id")]
+        entry, kind = segment[key][index], "insert_log" if key == "binlogs" else "delta_log"
+        ids = [segment.get(name, 0) for name in ("collection_id", "partition_id", "segment_id")]
         group = [] if ids[1] == -1 else [ids[2]]
         for i, log in enumerate(entry.get("binlogs", [])):
-            place, log_id = at.to("binlogs", i), at.to("binlogs", i).need(log, "log_id")
+            place = at.to(key, index, "binlogs", i)
+            log_id = place.need(log, "log_id")
             tail = [entry.get("fieldID", 0), log_id] if kind == "insert_log" else [log_id]
             place.same(log, "log_path", _join(self.milvus_root, kind, *ids, *tail))
-            key = _join(self.prefix, "binlogs", kind, *ids[:2], *group, ids[2], *tail)
-            if key in self.listed or key not in self.objects:
-                place.fail(f"object {key} {'is listed twice' if key in self.listed else 'does not exist'}")
-            place.same(log, "log_size", self.objects[key])
-            self.listed.add(key)
+            copy = _join(self.prefix, "binlogs", kind, *ids[:2], *group, ids[2], *tail)
+            if copy in self.listed or copy not in self.objects:
+                place.fail(f"object {copy} {'is listed twice' if copy in self.listed else 'does not exist'}")
+            place.same(log, "log_size", self.objects[copy])
+            self.listed.add(copy)
         return tuple(log["log_id"] for log in entry.get("binlogs", []))
 
     def check_inserts(self, inserts: Mapping[int, tuple[int, ...]], version: int, at: _At) -> None:
@@ -308,9 +290,8 @@ class _Tree:
         counts = {field_id: len(logs) for field_id, logs in inserts.items()}
         if len(set(counts.values())) != 1 or 0 in counts.values():
             at.fail(f"fields have no or different numbers of binlogs: {counts}")
-        missing = {0, 1, self.primary_key} - counts.keys() if version < 2 else set()
-        if missing:
-            at.fail(f"storage v1 needs RowID 0, Timestamp 1 and the primary key; missing {sorted(missing)}")
+        if version < 2 and not {0, 1, self.primary_key} <= counts.keys():
+            at.fail(f"storage v1 needs RowID 0, Timestamp 1 and the primary key; there is {sorted(counts)}")
 
 
 def _properties(raw: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -349,8 +330,6 @@ def _check_root(full: Mapping[str, Any], name: str, at: _At) -> None:
     bulk, serial = "flush_all_msgs_base64", {"backup_timestamp", "backup_physical_timestamp", "channel_checkpoints"}
     if bulk in full and any(serial & collection.keys() for collection in full.get("collection_backups", [])):
         at.to(bulk).fail("a collection has timestamps of its own although the flush was a bulk flush")
-    if bulk not in full and {"control_channel_name", "physical_channel_names"} & full.keys():
-        at.to(bulk).fail("is missing although its channel names are written")
 
 
 def _without(items: list[dict[str, Any]], dropped: str) -> list[dict[str, Any]]:
@@ -413,7 +392,7 @@ def check_backup(
     at.same(full, "size", sum(c.size for c in collections))
     _check_levels(metas, full)
     known = tree.listed | {_join(prefix, "meta", file) for file in META_FILES}
-    provider = tuple(sorted(key for key in objects if key.startswith(prefix + "/provider/")))
-    for key in sorted(objects.keys() - known - set(provider)):
+    provider = frozenset(key for key in objects if key.startswith(prefix + "/provider/"))
+    for key in objects.keys() - known - provider:
         at.fail(f"object {key} is not part of the backup (not in its meta, not under provider/)")
-    return CheckedBackup(full["id"], name, full.get("size", 0), full.get("milvus_version", ""), named, provider, full)
+    return CheckedBackup(full["id"], name, full.get("size", 0), named, provider, full)

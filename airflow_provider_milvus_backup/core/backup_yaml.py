@@ -4,18 +4,107 @@ Only what the file itself says is returned. The defaults of ``milvus-backup`` ar
 hook's own defaults take that place, and none of its environment variables (``MILVUS_ADDRESS``, ``MINIO_SECRET_KEY``,
 ``BACKUP_STORAGE_AUTH_ACCESS_KEY_ID`` …) is read, because an Airflow connection is where such a value belongs.
 
-As in ``milvus-backup``, a key that is present but empty is not inherited from anywhere; a key without any value counts as absent.
+As in ``milvus-backup``, a key without any value counts as absent, while an empty string ends inheritance.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import ConfigError
+
+Keys = tuple[str, ...]
+
+# Field of the result: how to read it, its key in v1, its key in v2.
+_GENERAL = {
+    "milvus_host": ("host", "milvus.address", "milvus.grpc.address"),
+    "milvus_port": ("port", "milvus.port", "milvus.grpc.port"),
+    "milvus_user": ("text", "milvus.user", "milvus.user"),
+    "milvus_password": ("text", "milvus.password", "milvus.password"),
+    "milvus_secure": ("tls", "milvus.tlsMode", "milvus.grpc.tlsMode"),
+    "milvus_ca_cert": ("text", "milvus.caCertPath", "milvus.grpc.caCertPath"),
+    "milvus_client_cert": ("text", "milvus.mtlsCertPath", "milvus.grpc.mtlsCertPath"),
+    "milvus_client_key": ("text", "milvus.mtlsKeyPath", "milvus.grpc.mtlsKeyPath"),
+    "milvus_server_name": ("text", "milvus.serverName", "milvus.grpc.serverName"),
+    "milvus_rest_endpoint": ("url", "", "milvus.rest.endpoint"),
+    "milvus_management_endpoint": ("url", "backup.gcPause.address", "milvus.management.endpoint"),
+    "concurrency": ("count", "backup.parallelism.copydata", "transfer.concurrency"),
+    "collections_concurrency": ("count", "backup.parallelism.backupCollection", "backup.concurrency.collections"),
+    "restore_collections_concurrency": ("count", "backup.parallelism.restoreCollection", "restore.concurrency.collections"),
+    "import_jobs": ("count", "backup.parallelism.importJob", "restore.concurrency.importJobs"),
+    "segments_per_import_job": ("count", "", "restore.maxSegmentsPerImportJob"),
+    "multipart_threshold_mib": ("count", "minio.multipartCopyThresholdMiB", "transfer.multipartCopyThresholdMiB"),
+    "streaming": ("transfer", "minio.crossStorage", "transfer.mode"),
+    "gc_pause": ("flag", "backup.gcPause.enable", "backup.pauseGC"),
+}
+# The same below `minio.` and `minio.backup` in v1, `milvus.storage.` and `backup.storage.` in v2.
+_STORAGE = {
+    "provider": ("provider", "storageType", "provider"),
+    "address": ("host", "address", "address"),
+    "port": ("port", "port", "port"),
+    "secure": ("flag", "useSSL", "useSSL"),
+    "region": ("text", "region", "region"),
+    "access_key": ("text", "accessKeyID", "auth.accessKeyID"),
+    "secret_key": ("text", "secretAccessKey", "auth.secretAccessKey"),
+    "session_token": ("text", "token", "auth.sessionToken"),
+    "use_iam": ("iam", "useIAM", "auth.type"),
+    "bucket": ("text", "bucketName", "bucketName"),
+    "root_path": ("path", "rootPath", "rootPath"),
+}
+_PREFIXES = {"v1": ("minio.", "minio.backup"), "v2": ("milvus.storage.", "backup.storage.")}
+# v1 knows more than one key for the provider; the first that is present counts.
+_V1_PROVIDER: tuple[Keys, Keys] = (
+    ("storage.storagetype", "minio.storagetype", "minio.cloudprovider"),
+    ("storage.backupstoragetype", "minio.backupstoragetype"),
+)
+
+
+def _number(high: int) -> Callable[[str], int]:
+    def convert(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,10}", text) or not 1 <= int(text) <= high:
+            raise ValueError
+        return int(text)
+
+    return convert
+
+
+def _matching(pattern: str) -> Callable[[str], str]:
+    def convert(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError
+        return text
+
+    return convert
+
+
+_PROVIDERS = {name: name for name in ("minio", "s3", "aws", "gcp", "hwc", "tencent", "aliyun")}
+_PROVIDERS |= {"tc": "tencent", "ali": "aliyun", "alibaba": "aliyun", "alicloud": "aliyun"}
+_FLAGS = {**dict.fromkeys(("true", "t", "yes", "on", "1"), True), **dict.fromkeys(("false", "f", "no", "off", "0"), False)}
+_HOST = r"[A-Za-z0-9._-]+|[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*"
+# How a text becomes a value of each kind (a table knows its texts in lower case), and what the text should be.
+_KINDS: dict[str, tuple[Callable[[str], Any] | dict[str, Any], str]] = {
+    "text": (str, "text"),
+    "port": (_number(65535), "a port from 1 to 65535"),
+    "count": (_number(2**31 - 1), "a number from 1 on"),
+    "flag": (_FLAGS, "true or false"),
+    "host": (_matching(_HOST), "a host name or IP address alone; port and TLS have keys of their own"),
+    "url": (_matching(r"https?://[^/\s@]+(/[^\s@]*)?"), "a URL such as http://localhost:9091"),
+    "provider": (_PROVIDERS, f"a store that speaks S3 ({', '.join(_PROVIDERS)}); this version cannot use any other"),
+    "v1 tls": ({"0": "disabled", "1": "server", "2": "mutual"}, "0 (no TLS), 1 (TLS) or 2 (mutual TLS)"),
+    "v2 tls": ({mode: mode for mode in ("disabled", "server", "mutual")}, "disabled, server or mutual"),
+    "v1 transfer": ({text: flag or None for text, flag in _FLAGS.items()}, "true or false"),
+    "v2 transfer": ({"auto": None, "direct": False, "streaming": True}, "auto, direct or streaming"),
+    "v1 iam": (_FLAGS, "true or false"),
+    "v2 iam": ({"static": False, "iam": True, "default": True}, "static, iam or default"),
+}
+# Plain AWS S3, whose endpoint boto finds by region; dualstack, FIPS and private names stay URLs.
+_AWS = re.compile(r"s3\.amazonaws\.com|s3[.-]([a-z]{2}(?:-[a-z]+)+-\d+)\.amazonaws\.com(?:\.cn)?")
+#: What an address without a port means in this file format.
+_STORAGE_PORT = 9000
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +117,10 @@ class YamlStorage:
     access_key: str | None = None
     secret_key: str | None = field(default=None, repr=False)
     session_token: str | None = field(default=None, repr=False)
-    #: True: credentials come from the machine's role or the default chain, and the file's keys do not count.
+    #: True: credentials come from the machine's role or the default chain; then there are no keys here.
     use_iam: bool | None = None
     bucket: str | None = None
-    #: The empty string is a value of its own here: the bucket's root.
+    #: The empty string is a value of its own: the root of the bucket.
     root_path: str | None = None
 
 
@@ -54,19 +143,17 @@ class BackupYaml:
     backup_storage: YamlStorage = YamlStorage()
     #: Object copies in flight.
     concurrency: int | None = None
-    #: Collections backed up at a time.
+    #: Collections backed up, and restored, at a time.
     collections_concurrency: int | None = None
-    #: Collections restored at a time.
     restore_collections_concurrency: int | None = None
-    #: Import jobs running at a time.
+    #: Import jobs at a time, and segments in one of them.
     import_jobs: int | None = None
-    #: Segments in one import job at most.
     segments_per_import_job: int | None = None
     multipart_threshold_mib: int | None = None
-    #: True: copy through this process. False: let the store copy. None: decide by the endpoints.
+    #: True: copy through this process. False: let the store copy. None: the endpoints decide.
     streaming: bool | None = None
     gc_pause: bool | None = None
-    #: Keys in the file that nothing here uses, as the file spells them, sorted.
+    #: Keys of the file that nothing here uses, as the file spells them, sorted.
     ignored: tuple[str, ...] = ()
 
 
@@ -75,95 +162,136 @@ def read(config: str | os.PathLike[str] | Mapping[str, Any]) -> BackupYaml:
 
     Raises ConfigError, which names the file and the key and never shows a secret, for anything that cannot be used.
     """
-    label = "the backup configuration" if isinstance(config, Mapping) else os.fspath(config)
-    file = _File(config if isinstance(config, Mapping) else _load(label), label)
-    version = (file.text("configversion") or "v1").lower()
-    if version not in _KEYS:
-        raise file.wrong("configversion", version, "`v1` or `v2`")
-    file.check_sections()
-    if version == "v1" and (newer := [name for name in file.names if name in _ONLY_V2]) and not file.has("configversion"):
-        raise ConfigError(f"{label}: {file.spelled(newer[0])} is a key of schema v2; add the line `configVersion: v2` to the file")
-    keys, storage, backup = _KEYS[version], _STORAGE[version], _BACKUP[version]
-    mutual, secure = _tls(file, keys["tls"], version)
-    return BackupYaml(
-        milvus_host=file.host(keys["host"]),
-        milvus_port=file.integer(keys["port"], 65535),
-        milvus_user=file.text(keys["user"]),
-        milvus_password=file.text(keys["password"]),
-        milvus_secure=secure,
-        milvus_ca_cert=file.text(keys["ca_cert"]),
-        milvus_client_cert=file.text(keys["client_cert"]) if mutual else None,
-        milvus_client_key=file.text(keys["client_key"]) if mutual else None,
-        milvus_server_name=file.text(keys["server_name"]),
-        milvus_rest_endpoint=file.url(keys.get("rest")),
-        milvus_management_endpoint=file.url(keys["management"]),
-        storage=_storage(file, {name: (key,) for name, key in storage.items()}),
-        backup_storage=_storage(
-            file, {n: (key,) if version == "v2" and n == "root_path" else (key, storage[n]) for n, key in backup.items()}
-        ),
-        concurrency=file.integer(keys["copies"]),
-        collections_concurrency=file.integer(keys["collections"]),
-        restore_collections_concurrency=file.integer(keys["restore_collections"]),
-        import_jobs=file.integer(keys["import_jobs"]),
-        segments_per_import_job=file.integer(keys.get("job_segments")),
-        multipart_threshold_mib=file.integer(keys["multipart"]),
-        streaming=_streaming(file, keys["transfer"], version),
-        gc_pause=file.boolean(keys["gc_pause"]),
-        ignored=file.unused(),
-    )
+    file = _File(config, "config") if isinstance(config, Mapping) else _File(_load(config), str(config))
+    general: dict[str, Any] = {name: file.read(kind, keys) for name, (kind, keys) in _general(file.version).items()}
+    mode = general["milvus_secure"]
+    general["milvus_secure"] = mode and mode != "disabled"
+    pair = general["milvus_client_cert"] and general["milvus_client_key"]
+    if mode == "mutual" and not pair and file.version == "v2":
+        raise ConfigError(f"{file.label}: milvus.grpc.tlsMode mutual needs mtlsCertPath and mtlsKeyPath; set both or use server")
+    if mode and not (mode == "mutual" and pair):  # v1 takes mutual TLS without a key pair for plain TLS
+        general |= {"milvus_client_cert": None, "milvus_client_key": None}
+    storage, backup = (_storage(file, keys) for keys in _storages(file.version))
+    return BackupYaml(**general, storage=storage, backup_storage=backup, ignored=file.unused())
 
 
-_PROVIDERS = {"minio": "minio", "s3": "s3", "aws": "aws", "gcp": "gcp", "hwc": "hwc", "tencent": "tencent", "tc": "tencent"}
-_PROVIDERS |= dict.fromkeys(("aliyun", "ali", "alibaba", "alicloud"), "aliyun")
-_TRUE, _FALSE = ("true", "yes", "on", "1", "t", "y"), ("false", "no", "off", "0", "f", "n")
-_TLS = {"v1": ("0", "1", "2"), "v2": ("disabled", "server", "mutual")}
-_AMAZON = re.compile(r"s3\.amazonaws\.com|s3[.-]([a-z]{2}(?:-[a-z]+)+-\d+)\.amazonaws\.com(?:\.cn)?")
-#: The port that the file format itself means by an address without a port.
-_STORAGE_PORT = 9000
+def _general(version: str) -> dict[str, tuple[str, Keys]]:
+    names = {name: (kind, v1 if version == "v1" else v2) for name, (kind, v1, v2) in _GENERAL.items()}
+    return {name: (kind, (key.lower(),) if key else ()) for name, (kind, key) in names.items()}
 
 
-def _lower(text: str) -> dict[str, str]:
-    return dict(pair.split("=") for pair in text.lower().split())
+def _storages(version: str) -> tuple[dict[str, Keys], dict[str, Keys]]:
+    """Return the keys of each field of Milvus's storage, and of the backup storage followed by those it inherits from."""
+    own, backup = (_below(prefix, version) for prefix in _PREFIXES[version])
+    if version == "v1":
+        own["provider"], backup["provider"] = _V1_PROVIDER
+    return own, {name: keys if (version, name) == ("v2", "root_path") else keys + own[name] for name, keys in backup.items()}
 
 
-# Several keys of one meaning stand in order of precedence, joined by `|`.
-_KEYS = {
-    "v1": _lower("""
-        host=milvus.address port=milvus.port user=milvus.user password=milvus.password tls=milvus.tlsMode
-        ca_cert=milvus.caCertPath client_cert=milvus.mtlsCertPath client_key=milvus.mtlsKeyPath server_name=milvus.serverName
-        management=backup.gcPause.address gc_pause=backup.gcPause.enable transfer=minio.crossStorage
-        copies=backup.parallelism.copydata collections=backup.parallelism.backupCollection
-        restore_collections=backup.parallelism.restoreCollection import_jobs=backup.parallelism.importJob
-        multipart=minio.multipartCopyThresholdMiB"""),
-    "v2": _lower("""
-        host=milvus.grpc.address port=milvus.grpc.port user=milvus.user password=milvus.password tls=milvus.grpc.tlsMode
-        ca_cert=milvus.grpc.caCertPath client_cert=milvus.grpc.mtlsCertPath client_key=milvus.grpc.mtlsKeyPath
-        server_name=milvus.grpc.serverName rest=milvus.rest.endpoint management=milvus.management.endpoint
-        gc_pause=backup.pauseGC transfer=transfer.mode copies=transfer.concurrency
-        collections=backup.concurrency.collections restore_collections=restore.concurrency.collections
-        import_jobs=restore.concurrency.importJobs job_segments=restore.maxSegmentsPerImportJob
-        multipart=transfer.multipartCopyThresholdMiB"""),
-}
-_STORAGE = {
-    "v1": _lower("""
-        provider=storage.storageType|minio.storageType|minio.cloudProvider address=minio.address port=minio.port
-        ssl=minio.useSSL region=minio.region access_key=minio.accessKeyID secret_key=minio.secretAccessKey
-        session_token=minio.token auth=minio.useIAM bucket=minio.bucketName root_path=minio.rootPath"""),
-    "v2": _lower("""
-        provider=milvus.storage.provider address=milvus.storage.address port=milvus.storage.port ssl=milvus.storage.useSSL
-        region=milvus.storage.region access_key=milvus.storage.auth.accessKeyID secret_key=milvus.storage.auth.secretAccessKey
-        session_token=milvus.storage.auth.sessionToken auth=milvus.storage.auth.type bucket=milvus.storage.bucketName
-        root_path=milvus.storage.rootPath"""),
-}
-_BACKUP = {
-    "v1": {
-        name: "|".join(re.sub(r"\.(?:cloudprovider|(\w+))$", lambda m: f".backup{m[1] or 'storagetype'}", k) for k in key.split("|"))
-        for name, key in _STORAGE["v1"].items()
-    },
-    "v2": {name: key.replace("milvus.", "backup.") for name, key in _STORAGE["v2"].items()},
-}
-_KNOWN = {
-    version: {key for table in (_KEYS, _STORAGE, _BACKUP) for keys in table[version].values() for key in keys.split("|")}
-    for version in _KEYS
-}
-_ONLY_V2 = _KNOWN["v2"] - _KNOWN["v1"]
+def _below(prefix: str, version: str) -> dict[str, Keys]:
+    return {name: ((prefix + (v1 if version == "v1" else v2)).lower(),) for name, (_, v1, v2) in _STORAGE.items()}
+
+
+def _storage(file: _File, keys: dict[str, Keys]) -> YamlStorage:
+    values: dict[str, Any] = {name: file.read(kind, keys[name]) for name, (kind, *_) in _STORAGE.items()}
+    address, port, secure = values.pop("address"), values.pop("port") or _STORAGE_PORT, values.pop("secure")
+    if values["use_iam"]:
+        values |= dict.fromkeys(("access_key", "secret_key", "session_token"))
+    if aws := _AWS.fullmatch((address or "").lower()):
+        values["region"] = values["region"] or aws[1]
+    elif address:
+        host = f"[{address}]" if ":" in address else address
+        scheme, usual = ("https", 443) if secure else ("http", 80)
+        values["endpoint_url"] = f"{scheme}://{host}" + ("" if port == usual else f":{port}")
+    return YamlStorage(**values)
+
+
+class _File:
+    """The leaves of the file by dotted lower-case key, and which of them were read."""
+
+    def __init__(self, document: Mapping[Any, Any], label: str) -> None:
+        self.label = label
+        self.values: dict[str, Any] = {}
+        self.spelled: dict[str, str] = {}
+        self.used: set[str] = set()
+        for key, value in _leaves(document, label):
+            if key.lower() in self.values:
+                raise ConfigError(f"{label}: {key} is there twice (capitals do not matter); keep one of them")
+            self.values[key.lower()], self.spelled[key.lower()] = value, key
+        declared = self.read("text", ("configversion",))
+        self.version: str = (declared or "v1").lower()
+        if self.version not in _PREFIXES:
+            raise ConfigError(f"{label}: configVersion is {declared!r}, not v1 or v2")
+        known, newer = _known(self.version), _known("v2") - _known("v1")
+        for key, spelled in self.spelled.items():
+            if key in newer and not declared:
+                raise ConfigError(f"{label}: {spelled} is a key of schema v2; write `configVersion: v2` into the file")
+            if any(other.startswith(f"{key}.") for other in known):
+                raise ConfigError(f"{label}: {spelled} must be a section with keys below it, not a value")
+            if inside := next((other for other in known if key.startswith(f"{other}.")), None):
+                raise ConfigError(f"{label}: {spelled[: len(inside)]} must be a value, not a section")
+
+    def read(self, kind: str, keys: Keys) -> Any:
+        """Return the value of the first key that is present, as its kind; None where none is present or it is empty."""
+        key = next((key for key in keys if key in self.values), None)
+        if key is None:
+            return None
+        self.used.add(key)
+        value = self.values[key]
+        if not isinstance(value, (str, int, float)):
+            raise ConfigError(f"{self.label}: {self.spelled[key]} must be a single value, not a {type(value).__name__}")
+        text = str(value).strip()
+        if kind == "path" or not text:
+            return text if kind == "path" else None
+        convert, expected = _KINDS.get(kind) or _KINDS[f"{self.version} {kind}"]
+        try:
+            return convert[text.lower()] if isinstance(convert, dict) else convert(text)
+        except (KeyError, ValueError):
+            shown = "a value with credentials" if "@" in text else repr(text)
+            raise ConfigError(f"{self.label}: {self.spelled[key]} is {shown}, not {expected}") from None
+
+    def unused(self) -> tuple[str, ...]:
+        return tuple(sorted(spelled for key, spelled in self.spelled.items() if key not in self.used))
+
+
+def _known(version: str) -> set[str]:
+    storages = (keys for storage in _storages(version) for keys in storage.values())
+    return set().union(*storages, *(keys for _, keys in _general(version).values()))
+
+
+def _leaves(document: Mapping[Any, Any], label: str, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    if depth > 20:
+        raise ConfigError(f"{label}: {prefix[:60]} is nested too deeply for a configuration")
+    for key, value in document.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, label, f"{prefix}{key}.", depth + 1)
+        elif value is not None:
+            yield f"{prefix}{key}", value
+
+
+def _load(path: str | os.PathLike[str]) -> Mapping[Any, Any]:
+    """Return the parsed file. Scalars stay the text they were written as, so that a password like 0123 is not read as a number."""
+    import yaml
+
+    if not isinstance(path, (str, os.PathLike)):
+        raise ConfigError(f"config is a {type(path).__name__}, not the path or the content of a backup.yaml")
+
+    class Loader(yaml.SafeLoader):
+        """Knows null and merge keys, and no other type than text."""
+
+    Loader.yaml_implicit_resolvers = {
+        first: [item for item in resolvers if item[0].endswith((":null", ":merge"))]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    try:
+        with open(path, "rb") as stream:
+            document = yaml.load(stream, Loader)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read as a milvus-backup configuration: {error.strerror}; check the path") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        # The parser's own message may quote the line, and with it a secret.
+        mark = getattr(error, "problem_mark", None)
+        raise ConfigError(f"{path}: is not valid YAML{f' at line {mark.line + 1}' if mark else ''}; correct the file") from None
+    if not isinstance(document, Mapping):
+        raise ConfigError(f"{path}: holds {'nothing' if document is None else 'no keys'}; it must be a milvus-backup configuration")
+    return document

@@ -291,9 +291,7 @@ def from_files(files: Mapping[str, bytes]) -> Backup:
     Raises BackupDamaged for anything unreadable and UnsupportedFormat for formats other than binlogs.
     """
     if "full_meta.json" in files:
-        root = Node.parse(files["full_meta.json"], "full_meta.json")
-        _refuse_other_formats(root)
-        return _read_backup(root, [_read_collection(node, None) for node in root.nodes("collection_backups")])
+        return from_document(Node.parse(files["full_meta.json"], "full_meta.json"))
     missing = [file for file in layout.META_FILES[1:] if file not in files]
     if missing:
         raise BackupDamaged(f"the backup has neither full_meta.json nor {', '.join(missing)}; its meta is incomplete")
@@ -310,6 +308,12 @@ def from_files(files: Mapping[str, bytes]) -> Backup:
     collections = [_read_collection(node, partitions) for node in levels["collection_meta.json"]]
     warning = "full_meta.json is missing: deletes kept in L0 segments may be lost, and rows they deleted may come back"
     return _read_backup(root, collections, [] if any(c.l0_segments for c in collections) else [warning])
+
+
+def from_document(root: Node) -> Backup:
+    """Return the backup that a full_meta.json document describes."""
+    _refuse_other_formats(root)
+    return _read_backup(root, [_read_collection(node, None) for node in root.nodes("collection_backups")])
 
 
 def _refuse_other_formats(root: Node) -> None:

@@ -179,12 +179,12 @@ from airflow.providers_manager import ProvidersManager
 calls = []
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
-    import airflow_provider_milvus_backup.connection_form as form
+    from airflow_provider_milvus_backup.hooks.milvus_backup import MilvusBackupHook
     for name in ("get_ui_field_behaviour", "get_connection_form_widgets"):
-        def counted(original=getattr(form, name), name=name):
+        def counted(cls, original=getattr(MilvusBackupHook, name), name=name):
             calls.append(name)
             return original()
-        setattr(form, name, counted)
+        setattr(MilvusBackupHook, name, classmethod(counted))
     manager = ProvidersManager()
     hook = manager.hooks.get("milvus")
     prefix = "extra__milvus__"

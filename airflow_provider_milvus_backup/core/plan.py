@@ -1,0 +1,138 @@
+"""What a backup will copy: pairing listed objects with reported segments, and the plan as JSON. Pure functions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import layout, meta
+from .copier import Copy
+from .errors import BackupDamaged, BackupError
+from .jsonreader import Node
+from .server import ServerSegment
+from .store import StoredObject
+
+PLAN_FILE = "plan.json"
+PLAN_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class BackupPlan:
+    """Everything that copy and commit need; travels between tasks and workers as JSON.
+
+    ``etags`` maps a source key to the ETag it had when it was listed.
+    """
+
+    backup: meta.Backup
+    strategy: str
+    milvus_root: str
+    backup_root: str
+    etags: dict[str, str] = field(default_factory=dict)
+
+    def copies(self) -> Iterator[Copy]:
+        """Iterate over the objects to copy."""
+        binlogs = layout.binlogs_dir(self.backup_root, self.backup.name)
+        for collection in self.backup.collections:
+            cid = collection.collection_id
+            for s in collection.segments():
+                inserts = layout.segment_dir(binlogs, layout.INSERT, cid, s.partition_id, s.group_id, s.segment_id)
+                for fields in s.inserts:
+                    for log in fields.logs:
+                        source = layout.source_insert(self.milvus_root, cid, s.partition_id, s.segment_id, fields.field_id, log.log_id)
+                        yield Copy(source, f"{inserts}{fields.field_id}/{log.log_id}", log.size)
+                deltas = layout.segment_dir(binlogs, layout.DELTA, cid, s.partition_id, s.group_id, s.segment_id)
+                for fields in s.deltas:
+                    for log in fields.logs:
+                        source = layout.source_delta(self.milvus_root, cid, s.partition_id, s.segment_id, log.log_id)
+                        yield Copy(source, f"{deltas}{log.log_id}", log.size)
+
+    def to_json(self) -> str:
+        """Return the plan as JSON text."""
+        full = meta.to_files(self.backup, self.milvus_root)["full_meta.json"].decode()
+        head = {
+            "version": PLAN_VERSION,
+            "strategy": self.strategy,
+            "milvus_root": self.milvus_root,
+            "backup_root": self.backup_root,
+            "etags": [self.etags.get(copy.source, "") for copy in self.copies()],
+        }
+        return json.dumps(head, separators=(",", ":"))[:-1] + f',"full_meta":{full}}}'
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> BackupPlan:
+        """Return the plan that :meth:`to_json` wrote; raises BackupDamaged for anything else."""
+        root = Node.parse(text.encode() if isinstance(text, str) else text, PLAN_FILE)
+        if root.int("version") != PLAN_VERSION:
+            raise root.wrong("version", str(PLAN_VERSION))
+        backup = meta.from_document(Node(root.value.get("full_meta"), f"{PLAN_FILE}.full_meta"))
+        bare = cls(backup, root.str("strategy"), root.str("milvus_root"), root.str("backup_root"))
+        sources = [copy.source for copy in bare.copies()]
+        etags = root.list("etags", str)
+        if len(etags) != len(sources):
+            raise BackupDamaged(f"{PLAN_FILE} names {len(sources):,} objects and {len(etags):,} ETags; delete the unfinished backup")
+        return cls(backup, bare.strategy, bare.milvus_root, bare.backup_root, dict(zip(sources, etags, strict=True)))
+
+
+def pair(
+    segments: Iterable[ServerSegment],
+    inserts: Iterable[StoredObject],
+    deltas: Iterable[StoredObject],
+    root: str,
+    etags: dict[str, str],
+) -> list[meta.Segment]:
+    """Return the segments with their files, in id order; objects of segments that Milvus does not report are left out.
+
+    ``etags`` receives the ETag of every object that is used. Raises BackupError that names the segment when its fields have
+    different numbers of files, or when it has rows and no files.
+    """
+    reported = {segment.segment_id: segment for segment in segments}
+    insert_logs: dict[int, dict[int, list[meta.Log]]] = {}
+    delta_logs: dict[int, list[meta.Log]] = {}
+    for item in inserts:
+        if (ids := layout.parse_insert(root, item.key)) and _belongs(reported, ids[2], ids[1]):
+            insert_logs.setdefault(ids[2], {}).setdefault(ids[3], []).append(meta.Log(ids[4], item.size))
+            etags[item.key] = item.etag
+    for item in deltas:
+        if (delta_ids := layout.parse_delta(root, item.key)) and _belongs(reported, delta_ids[2], delta_ids[1]):
+            delta_logs.setdefault(delta_ids[2], []).append(meta.Log(delta_ids[3], item.size))
+            etags[item.key] = item.etag
+    paired = []
+    for segment_id in sorted(reported):
+        segment = reported[segment_id]
+        fields = insert_logs.get(segment_id, {})
+        _check_files(segment, fields)
+        if not fields and segment_id not in delta_logs:
+            continue
+        paired.append(
+            meta.Segment(
+                segment_id=segment_id,
+                partition_id=segment.partition_id,
+                rows=segment.rows,
+                inserts=[meta.FieldLogs(field_id, sorted(logs)) for field_id, logs in sorted(fields.items())],
+                deltas=[meta.FieldLogs(0, sorted(delta_logs[segment_id]))] if segment_id in delta_logs else [],
+                group_id=None if segment.partition_id == layout.ALL_PARTITIONS else segment_id,
+                is_l0=segment.is_l0,
+                v_channel=segment.v_channel,
+                storage_version=segment.storage_version,
+            )
+        )
+    return paired
+
+
+def _belongs(reported: dict[int, ServerSegment], segment_id: int, partition_id: int) -> bool:
+    segment = reported.get(segment_id)
+    return segment is not None and segment.partition_id == partition_id
+
+
+def _check_files(segment: ServerSegment, fields: dict[int, list[Any]]) -> None:
+    if segment.rows and not fields and not segment.is_l0:
+        raise BackupError(f"segment {segment.segment_id} has {segment.rows:,} rows in Milvus and no insert binlogs in the bucket")
+    counts = {len(logs) for logs in fields.values()}
+    if len(counts) > 1:
+        by_field = ", ".join(f"field {field_id}: {len(logs)}" for field_id, logs in sorted(fields.items()))
+        raise BackupError(
+            f"segment {segment.segment_id} has different numbers of binlogs per field ({by_field}); Milvus could not import it again. "
+            "An unfinished write leaves such files; flush or compact the collection and back up again"
+        )
