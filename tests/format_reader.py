@@ -130,14 +130,14 @@ class _At:
     """A place in a meta file; everything that fails, fails at a place."""
 
     file: str
-    path: str = "$"
+    steps: tuple[str | int, ...] = ()
 
     def to(self, *steps: str | int) -> _At:
-        tail = "".join(f"[{s}]" if isinstance(s, int) else f".{s}" for s in steps)
-        return _At(self.file, self.path + tail)
+        return _At(self.file, self.steps + steps)
 
     def fail(self, problem: str) -> NoReturn:
-        raise FormatError(f"{self.file}: {self.path}: {problem}")
+        path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.steps)
+        raise FormatError(f"{self.file}: ${path}: {problem}")
 
     def same(self, raw: Mapping[str, Any], key: str, expected: Any) -> None:
         if raw.get(key, type(expected)()) != expected:

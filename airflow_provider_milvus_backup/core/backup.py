@@ -139,7 +139,7 @@ class BackupRun:
 
     def _complete(self, collection: meta.Collection) -> bool:
         root, cid = self.source.location.root_path, collection.collection_id
-        there = {item.key for kind in (layout.INSERT, layout.DELTA) for item in self.source.list(layout.source_dir(root, kind, cid))}
+        there = {item.key for kind in (layout.INSERT, layout.DELTA) for item in self.source.objects(layout.source_dir(root, kind, cid))}
         alone = BackupPlan(meta.Backup("", "", "", [collection]), "", root, "")
         return all(copy.source in there for copy in alone.copies())
 
@@ -159,7 +159,7 @@ class BackupRun:
         root = self.destination.location.root_path
         if self.destination.exists(layout.meta_key(root, name, layout.COMMIT_MARK)):
             raise BackupExists(f"backup {name!r} already exists in {self.destination.location}; choose another name or delete it first")
-        first = next(self.destination.list(layout.backup_dir(root, name)), None)
+        first = next(self.destination.objects(layout.backup_dir(root, name)), None)
         if first is None:
             return
         if not self.destination.exists(layout.provider_key(root, name, PLAN_FILE)):
@@ -231,8 +231,8 @@ class BackupRun:
         reported = self.server.segments(name)
         if not reported:
             return []
-        inserts = list(self.source.list(layout.source_dir(root, layout.INSERT, collection_id)))
-        deltas = self.source.list(layout.source_dir(root, layout.DELTA, collection_id))
+        inserts = list(self.source.objects(layout.source_dir(root, layout.INSERT, collection_id)))
+        deltas = self.source.objects(layout.source_dir(root, layout.DELTA, collection_id))
         if not inserts and any(segment.rows for segment in reported):
             raise ConfigError(
                 f"Milvus reports {len(reported)} segments of {name}, but {self.source.location} holds no object below "
@@ -253,7 +253,7 @@ class BackupRun:
         it is copied again.
         """
         copies = list(plan.copies())
-        there = {item.key: item for item in self.destination.list(layout.binlogs_dir(plan.backup_root, plan.backup.name))}
+        there = {item.key: item for item in self.destination.objects(layout.binlogs_dir(plan.backup_root, plan.backup.name))}
         missing = [copy for copy in copies if not _equal(there.get(copy.destination), copy, plan.etags)]
         strays = there.keys() - {copy.destination for copy in copies}
         if strays:
@@ -290,7 +290,7 @@ class BackupRun:
         """
         started = time.monotonic()
         root, name = plan.backup_root, plan.backup.name
-        there = {item.key: item.size for item in self.destination.list(layout.binlogs_dir(root, name))}
+        there = {item.key: item.size for item in self.destination.objects(layout.binlogs_dir(root, name))}
         wrong = [copy for copy in plan.copies() if there.pop(copy.destination, None) != copy.size]
         if wrong or there:
             examples = ", ".join([copy.destination for copy in wrong[:3]] + sorted(there)[:3])

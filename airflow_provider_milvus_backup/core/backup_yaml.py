@@ -34,9 +34,7 @@ _GENERAL = {
     "milvus_management_endpoint": ("url", "backup.gcPause.address", "milvus.management.endpoint"),
     "concurrency": ("count", "backup.parallelism.copydata", "transfer.concurrency"),
     "collections_concurrency": ("count", "backup.parallelism.backupCollection", "backup.concurrency.collections"),
-    "restore_collections_concurrency": ("count", "backup.parallelism.restoreCollection", "restore.concurrency.collections"),
     "import_jobs": ("count", "backup.parallelism.importJob", "restore.concurrency.importJobs"),
-    "segments_per_import_job": ("count", "", "restore.maxSegmentsPerImportJob"),
     "multipart_threshold_mib": ("count", "minio.multipartCopyThresholdMiB", "transfer.multipartCopyThresholdMiB"),
     "streaming": ("transfer", "minio.crossStorage", "transfer.mode"),
     "gc_pause": ("flag", "backup.gcPause.enable", "backup.pauseGC"),
@@ -143,12 +141,10 @@ class BackupYaml:
     backup_storage: YamlStorage = YamlStorage()
     #: Object copies in flight.
     concurrency: int | None = None
-    #: Collections backed up, and restored, at a time.
+    #: Collections backed up at a time.
     collections_concurrency: int | None = None
-    restore_collections_concurrency: int | None = None
-    #: Import jobs at a time, and segments in one of them.
+    #: Import jobs running at a time.
     import_jobs: int | None = None
-    segments_per_import_job: int | None = None
     multipart_threshold_mib: int | None = None
     #: True: copy through this process. False: let the store copy. None: the endpoints decide.
     streaming: bool | None = None

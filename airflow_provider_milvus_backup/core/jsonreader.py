@@ -31,7 +31,7 @@ class Node:
         except (ValueError, RecursionError) as error:
             raise BackupDamaged(f"{file} is not readable JSON ({len(data)} bytes): {error}") from None
 
-    def int(self, key: str, low: int = 0, high: int = MAX_INT64) -> int:
+    def integer(self, key: str, low: int = 0, high: int = MAX_INT64) -> int:
         """Return an integer within ``low`` .. ``high``."""
         value = self.value.get(key)
         if value is None:
@@ -42,7 +42,7 @@ class Node:
             raise self.wrong(key, f"between {low} and {high}")
         return value
 
-    def str(self, key: str) -> str:
+    def string(self, key: str) -> str:
         """Return a string."""
         value = self.value.get(key)
         if value is None:
@@ -51,7 +51,7 @@ class Node:
             raise self.wrong(key, "a string")
         return value
 
-    def bool(self, key: str) -> bool:
+    def boolean(self, key: str) -> bool:
         """Return a boolean."""
         value = self.value.get(key)
         if value is None:
@@ -60,7 +60,7 @@ class Node:
             raise self.wrong(key, "true or false")
         return value
 
-    def list(self, key: str, kind: type | None = None) -> list[Any]:
+    def items(self, key: str, kind: type | None = None) -> list[Any]:
         """Return a list, all of whose items are of ``kind``."""
         value = self.value.get(key)
         if value is None:
@@ -71,7 +71,7 @@ class Node:
 
     def nodes(self, key: str) -> Iterator[Node]:
         """Iterate over a list of objects."""
-        for index, item in enumerate(self.list(key)):
+        for index, item in enumerate(self.items(key)):
             yield Node(item, f"{self.where}.{key}[{index}]")
 
     def strings(self, key: str) -> dict[str, str]:
@@ -85,7 +85,7 @@ class Node:
 
     def pairs(self, key: str) -> list[tuple[str, str]]:
         """Return a list of ``{"key": …, "value": …}`` objects as pairs."""
-        return [(node.str("key"), node.str("value")) for node in self.nodes(key)]
+        return [(node.string("key"), node.string("value")) for node in self.nodes(key)]
 
     def wrong(self, key: str, expected: str) -> BackupDamaged:
         """Return the error for a value that is not what was expected."""

@@ -170,10 +170,10 @@ def to_files(backup: Backup, milvus_root: str) -> dict[str, bytes]:
         {
             **_collection(backup, collection),
             "partition_backups": [
-                {**_partition(collection, partition), "segment_backups": [next(remaining) for _ in partition.segments]}
+                {**_partition(collection, partition), **_kept({"segment_backups": [next(remaining) for _ in partition.segments]})}
                 for partition in collection.partitions
             ],
-            "l0_segments": [_segment(collection, segment, milvus_root) for segment in collection.l0_segments],
+            **_kept({"l0_segments": [_segment(collection, segment, milvus_root) for segment in collection.l0_segments]}),
         }
         for collection in backup.collections
     ]
@@ -300,10 +300,10 @@ def from_files(files: Mapping[str, bytes]) -> Backup:
     levels = {file: list(Node.parse(files[file], file).nodes("infos")) for file in layout.META_FILES[1:4]}
     segments: dict[tuple[int, int], list[Node]] = {}
     for node in levels["segment_meta.json"]:
-        segments.setdefault((node.int("collection_id"), node.int("partition_id", low=-1)), []).append(node)
+        segments.setdefault((node.integer("collection_id"), node.integer("partition_id", low=-1)), []).append(node)
     partitions: dict[int, list[Partition]] = {}
     for node in levels["partition_meta.json"]:
-        ids = (node.int("collection_id"), node.int("partition_id"))
+        ids = (node.integer("collection_id"), node.integer("partition_id"))
         partitions.setdefault(ids[0], []).append(_read_partition(node, segments.get(ids, [])))
     collections = [_read_collection(node, partitions) for node in levels["collection_meta.json"]]
     warning = "full_meta.json is missing: deletes kept in L0 segments may be lost, and rows they deleted may come back"
@@ -317,15 +317,15 @@ def from_document(root: Node) -> Backup:
 
 
 def _refuse_other_formats(root: Node) -> None:
-    if found := root.str("format"):
+    if found := root.string("format"):
         raise UnsupportedFormat(
-            f"backup {root.str('name')!r} was taken in the {found!r} format; this version restores backups in binlog format only"
+            f"backup {root.string('name')!r} was taken in the {found!r} format; this version restores backups in binlog format only"
         )
 
 
 def _read_backup(root: Node, collections: list[Collection], warnings: list[str] | None = None) -> Backup:
     databases = [
-        Database(node.str("db_name") or DEFAULT_DATABASE, node.int("db_id"), node.pairs("properties"))
+        Database(node.string("db_name") or DEFAULT_DATABASE, node.integer("db_id"), node.pairs("properties"))
         for node in root.nodes("database_backups")
     ]
     seen: set[CollectionName] = set()
@@ -333,11 +333,11 @@ def _read_backup(root: Node, collections: list[Collection], warnings: list[str] 
         if collection.name in seen:
             raise BackupDamaged(f"{root.where} holds collection {collection.name} twice")
         seen.add(collection.name)
-    return Backup(root.str("id"), root.str("name"), root.str("milvus_version"), collections, databases, warnings or [])
+    return Backup(root.string("id"), root.string("name"), root.string("milvus_version"), collections, databases, warnings or [])
 
 
 def _read_collection(node: Node, partitions: Mapping[int, list[Partition]] | None) -> Collection:
-    name = CollectionName(node.str("db_name") or DEFAULT_DATABASE, node.str("collection_name"))
+    name = CollectionName(node.string("db_name") or DEFAULT_DATABASE, node.string("collection_name"))
     if not name.collection:
         raise node.wrong("collection_name", "a collection name")
     collection_id = _id(node, "collection_id")
@@ -348,48 +348,48 @@ def _read_collection(node: Node, partitions: Mapping[int, list[Partition]] | Non
         collection_id=collection_id,
         name=name,
         schema={**document, "properties": [{"key": key, "value": value} for key, value in properties]},
-        shards=node.int("shards_num", high=2**31 - 1),
-        consistency_level=node.int("consistency_level", high=4),
+        shards=node.integer("shards_num", high=2**31 - 1),
+        consistency_level=node.integer("consistency_level", high=4),
         partitions=[_read_partition(p, list(p.nodes("segment_backups"))) for p in node.nodes("partition_backups")]
         if partitions is None
         else partitions.get(collection_id, []),
         l0_segments=[_read_segment(segment) for segment in node.nodes("l0_segments")],
         indexes=[
-            Index(i.str("field_name"), i.str("index_name"), i.str("index_type"), i.strings("params"), i.int("index_id"))
+            Index(i.string("field_name"), i.string("index_name"), i.string("index_type"), i.strings("params"), i.integer("index_id"))
             for i in node.nodes("index_infos")
         ],
-        load_state=node.str("load_state") or "NotLoad",
+        load_state=node.string("load_state") or "NotLoad",
         properties=properties,
-        aliases=node.list("aliases", str),
-        database_id=node.int("db_id"),
-        created_timestamp=node.int("created_timestamp", high=MAX_UINT64),
-        virtual_channels=node.list("virtual_channel_names", str),
-        physical_channels=node.list("physical_channel_names", str),
-        backup_timestamp=node.int("backup_timestamp", high=MAX_UINT64),
-        backup_physical_timestamp=node.int("backup_physical_timestamp", high=MAX_UINT64),
+        aliases=node.items("aliases", str),
+        database_id=node.integer("db_id"),
+        created_timestamp=node.integer("created_timestamp", high=MAX_UINT64),
+        virtual_channels=node.items("virtual_channel_names", str),
+        physical_channels=node.items("physical_channel_names", str),
+        backup_timestamp=node.integer("backup_timestamp", high=MAX_UINT64),
+        backup_physical_timestamp=node.integer("backup_physical_timestamp", high=MAX_UINT64),
         channel_checkpoints=node.strings("channel_checkpoints"),
     )
 
 
 def _read_partition(node: Node, segments: list[Node]) -> Partition:
-    if not node.str("partition_name"):
+    if not node.string("partition_name"):
         raise node.wrong("partition_name", "a partition name")
     return Partition(
-        _id(node, "partition_id"), node.str("partition_name"), [_read_segment(segment) for segment in segments], node.str("load_state")
+        _id(node, "partition_id"), node.string("partition_name"), [_read_segment(segment) for segment in segments], node.string("load_state")
     )
 
 
 def _read_segment(node: Node) -> Segment:
     return Segment(
         segment_id=_id(node, "segment_id"),
-        partition_id=node.int("partition_id", low=layout.ALL_PARTITIONS),
-        rows=node.int("num_of_rows"),
+        partition_id=node.integer("partition_id", low=layout.ALL_PARTITIONS),
+        rows=node.integer("num_of_rows"),
         inserts=_read_logs(node, "binlogs"),
         deltas=_read_logs(node, "deltalogs"),
-        group_id=node.int("group_id") or None,
-        is_l0=node.bool("is_l0") or node.int("partition_id", low=layout.ALL_PARTITIONS) == layout.ALL_PARTITIONS,
-        v_channel=node.str("v_channel"),
-        storage_version=node.int("storage_version"),
+        group_id=node.integer("group_id") or None,
+        is_l0=node.boolean("is_l0") or node.integer("partition_id", low=layout.ALL_PARTITIONS) == layout.ALL_PARTITIONS,
+        v_channel=node.string("v_channel"),
+        storage_version=node.integer("storage_version"),
     )
 
 
@@ -398,23 +398,23 @@ def _read_logs(segment: Node, key: str) -> list[FieldLogs]:
     for node in segment.nodes(key):
         logs = [_read_log(log) for log in node.nodes("binlogs")]
         if logs:
-            fields.append(FieldLogs(node.int("fieldID"), logs))
+            fields.append(FieldLogs(node.integer("fieldID"), logs))
     return fields
 
 
 def _read_log(node: Node) -> Log:
-    log_id = node.int("log_id")
+    log_id = node.integer("log_id")
     if not log_id:
         # Before 0.5.4 only the path says it.
-        last = node.str("log_path").rpartition("/")[2]
+        last = node.string("log_path").rpartition("/")[2]
         if not (last.isascii() and last.isdigit() and len(last) <= 19):
             raise node.wrong("log_path", "a path that ends in a log id")
         log_id = int(last)
-    return Log(log_id, node.int("log_size"))
+    return Log(log_id, node.integer("log_size"))
 
 
 def _id(node: Node, key: str) -> int:
-    value = node.int(key)
+    value = node.integer(key)
     if not value:
         raise node.wrong(key, "an id")
     return value

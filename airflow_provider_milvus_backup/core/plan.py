@@ -64,12 +64,12 @@ class BackupPlan:
     def from_json(cls, text: str | bytes) -> BackupPlan:
         """Return the plan that :meth:`to_json` wrote; raises BackupDamaged for anything else."""
         root = Node.parse(text.encode() if isinstance(text, str) else text, PLAN_FILE)
-        if root.int("version") != PLAN_VERSION:
+        if root.integer("version") != PLAN_VERSION:
             raise root.wrong("version", str(PLAN_VERSION))
         backup = meta.from_document(Node(root.value.get("full_meta"), f"{PLAN_FILE}.full_meta"))
-        bare = cls(backup, root.str("strategy"), root.str("milvus_root"), root.str("backup_root"))
+        bare = cls(backup, root.string("strategy"), root.string("milvus_root"), root.string("backup_root"))
         sources = [copy.source for copy in bare.copies()]
-        etags = root.list("etags", str)
+        etags = root.items("etags", str)
         if len(etags) != len(sources):
             raise BackupDamaged(f"{PLAN_FILE} names {len(sources):,} objects and {len(etags):,} ETags; delete the unfinished backup")
         return cls(backup, bare.strategy, bare.milvus_root, bare.backup_root, dict(zip(sources, etags, strict=True)))

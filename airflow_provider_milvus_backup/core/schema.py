@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .errors import BackupDamaged
@@ -92,9 +93,9 @@ def checked(node: Node) -> dict[str, Any]:
     """Return the schema in ``node`` with every known key checked and unknown ones dropped; raises BackupDamaged."""
     document = _checked_object(node, SCHEMA)
     document["fields"] = [_checked_field(field) for field in node.nodes("fields")]
-    if node.list("functions"):
+    if node.items("functions"):
         document["functions"] = [_checked_object(function, FUNCTION) for function in node.nodes("functions")]
-    if node.list("struct_array_fields"):
+    if node.items("struct_array_fields"):
         document["struct_array_fields"] = [
             {**_checked_object(struct, STRUCT), "fields": [_checked_field(field) for field in struct.nodes("fields")]}
             for struct in node.nodes("struct_array_fields")
@@ -104,17 +105,23 @@ def checked(node: Node) -> dict[str, Any]:
     return document
 
 
-def field_ids(document: dict[str, Any]) -> dict[str, tuple[int, int]]:
-    """Return ``{field name: (field id, data type)}`` of all user fields, struct members as ``struct[member]``."""
-    ids = {
-        field["name"]: (field.get("fieldID", 0), field.get("data_type", 0))
-        for field in document["fields"]
-        if not field.get("is_dynamic")
-    }
+def field_shapes(document: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
+    """Return what must be equal for binlogs to fit: id, type, element type, dimension and key flags of every user field, by name.
+
+    Members of struct arrays are named ``struct[member]``.
+    """
+    shapes = {field["name"]: _shape(field) for field in document["fields"] if not field.get("is_dynamic")}
     for struct in document.get("struct_array_fields", []):
-        for field in struct["fields"]:
-            ids[f"{struct['name']}[{field['name']}]"] = (field.get("fieldID", 0), field.get("data_type", 0))
-    return ids
+        shapes.update({f"{struct['name']}[{field['name']}]": _shape(field) for field in struct["fields"]})
+    if document.get("enable_dynamic_field"):
+        shapes[DYNAMIC_FIELD] = ()
+    return shapes
+
+
+def _shape(field: dict[str, Any]) -> tuple[Any, ...]:
+    dim = next((pair["value"] for pair in field.get("type_params", []) if pair["key"] == "dim"), "")
+    flags = [key for key in ("is_primary_key", "autoID", "is_partition_key") if field.get(key)]
+    return (field.get("fieldID", 0), field.get("data_type", 0), field.get("element_type", 0), dim, *flags)
 
 
 def has_partition_key(document: dict[str, Any]) -> bool:
@@ -161,7 +168,7 @@ def _field_to_message(document: dict[str, Any], field: schema_pb2.FieldSchema) -
     if encoded := document.get("default_value_base64"):
         field.default_value.ParseFromString(base64.b64decode(encoded))
     elif lossy := document.get("default_value_proto"):
-        # 0.4.26 – 0.5.4 put protobuf bytes into a JSON string; what was not UTF-8 is lost, and then the field has no default.
+        # 0.4.26 to 0.5.4 put protobuf bytes into a JSON string; what was not UTF-8 is lost, and then the field has no default.
         from google.protobuf.message import DecodeError
 
         try:
@@ -180,7 +187,7 @@ def _checked_field(node: Node) -> dict[str, Any]:
     if not field.get("name"):
         raise node.wrong("name", "a field name")
     for key in ("default_value_base64", "default_value_proto"):
-        if value := node.str(key):
+        if value := node.string(key):
             field[key] = value
     try:
         base64.b64decode(field.get("default_value_base64", ""), validate=True)
@@ -195,9 +202,10 @@ def _checked_object(node: Node, table: dict[str, str]) -> dict[str, Any]:
         if kind == PAIRS:
             value: Any = [{"key": k, "value": v} for k, v in node.pairs(key)]
         elif kind in (STRS, INTS):
-            value = node.list(key, str if kind == STRS else int)
+            value = node.items(key, str if kind == STRS else int)
         else:
-            value = {INT: node.int, STR: node.str, BOOL: node.bool}[kind](key)
+            readers: dict[str, Callable[[str], Any]] = {INT: node.integer, STR: node.string, BOOL: node.boolean}
+            value = readers[kind](key)
         if value:
             document[key] = value
     return document

@@ -243,10 +243,17 @@ class MilvusServer:
         """Drop a collection with all its data."""
         self._call("DropCollection", _pb().DropCollectionRequest(collection_name=name.collection), f"drop {name}", name.database)
 
-    def load(self, name: CollectionName) -> None:
-        """Ask Milvus to load a collection; :meth:`load_state` tells when it is loaded."""
-        request = _pb().LoadCollectionRequest(collection_name=name.collection, replica_number=1)
-        self._call("LoadCollection", request, f"load {name}", name.database)
+    def load(self, name: CollectionName, *, partitions: Sequence[str] | None = None, refresh: bool = False) -> None:
+        """Ask Milvus to load a collection, or some of its partitions; :meth:`load_state` tells when it is loaded.
+
+        :param refresh: the collection is loaded already and shall take in new segments
+        """
+        if partitions is None:
+            request = _pb().LoadCollectionRequest(collection_name=name.collection, replica_number=0 if refresh else 1, refresh=refresh)
+            self._call("LoadCollection", request, f"load {name}", name.database)
+        else:
+            parts = _pb().LoadPartitionsRequest(collection_name=name.collection, partition_names=partitions, replica_number=1)
+            self._call("LoadPartitions", parts, f"load partitions of {name}", name.database)
 
     def release_collection(self, name: CollectionName) -> None:
         """Release a collection from memory."""
@@ -297,7 +304,7 @@ def open_channel(address: MilvusAddress, grpc: Any) -> Any:
     from grpc import ssl_channel_credentials
 
     target = f"{address.host}:{address.port}"
-    options = [
+    options: list[tuple[str, int | str]] = [
         ("grpc.max_receive_message_length", -1),
         ("grpc.max_send_message_length", -1),
         ("grpc.keepalive_time_ms", 30_000),

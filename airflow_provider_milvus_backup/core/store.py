@@ -108,7 +108,7 @@ class ObjectStore:
             config=Config(**{**settings, **config}),
         )
 
-    def list(self, prefix: str) -> Iterator[StoredObject]:
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
         """Iterate over all objects below ``prefix`` (whole path parts), in key order, 1,000 a request."""
         import obstore
 

@@ -1,0 +1,163 @@
+"""What a restore will do: options, jobs, and whether the backup's data is all there. Pure functions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from . import layout, meta
+from .errors import BackupDamaged, ConfigError, UnsupportedServer
+from .names import CollectionName
+from .packing import pack
+from .restore_state import Job
+
+FAIL, REPLACE, APPEND = "fail", "replace", "append"
+IF_EXISTS = (FAIL, REPLACE, APPEND)
+AS_BACKED_UP, ALWAYS, NEVER = "as_backed_up", "always", "never"
+LOAD = (AS_BACKED_UP, ALWAYS, NEVER)
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreOptions:
+    """How to restore.
+
+    :param collections: which ones, by their name in the backup: ``coll``, ``db.coll``, ``db.*``; nothing means all
+    :param suffix: follows every collection's name
+    :param rename: ``a`` → ``b``, ``db1.a`` → ``db2.b``, ``db1.*`` → ``db2.*``
+    :param if_exists: what to do with a target that exists: ``fail``, ``replace`` (drop it first) or ``append``
+    :param restore_indexes: create the indexes of the backup
+    :param load: load the collections ``as_backed_up``, ``always`` or ``never``
+    :param restore_aliases: point the aliases of the backup at the restored collections
+    :param meta_only: create collections and indexes without data
+    :param max_shards: shards of a restored collection at most
+    """
+
+    collections: str | Sequence[str] | None = None
+    suffix: str | None = None
+    rename: Mapping[str, str] | None = field(default=None)
+    if_exists: str = FAIL
+    restore_indexes: bool = True
+    load: str = AS_BACKED_UP
+    restore_aliases: bool = False
+    meta_only: bool = False
+    max_shards: int | None = None
+
+    def check(self) -> None:
+        """Raise ConfigError for values that cannot be used or exclude each other."""
+        if self.if_exists not in IF_EXISTS:
+            raise ConfigError(f"if_exists {self.if_exists!r} is not one of {', '.join(IF_EXISTS)}")
+        if self.load not in LOAD:
+            raise ConfigError(f"load {self.load!r} is not one of {', '.join(LOAD)}")
+        if self.load == ALWAYS and not self.restore_indexes:
+            raise ConfigError("load 'always' needs restore_indexes: Milvus loads no collection whose vectors have no index")
+        if self.max_shards is not None and self.max_shards < 1:
+            raise ConfigError(f"max_shards {self.max_shards} is less than 1")
+
+
+def restore_id(*identity: str) -> str:
+    """Return the id of a restore: the same for the same identity, short, and fit for an object's key."""
+    return hashlib.sha256("\0".join(identity).encode()).hexdigest()[:16]
+
+
+def check_server(backup: meta.Backup, collections: Sequence[meta.Collection], version: str, release: tuple[int, int, int]) -> None:
+    """Raise UnsupportedServer for what this Milvus could not restore rightly."""
+    if release >= (2, 4, 0):
+        raise UnsupportedServer(f"Milvus {version} imports by another protocol than this release speaks (2.2 and 2.3); see the compatibility table")
+    for collection in collections:
+        for segment in collection.segments():
+            if segment.is_l0:
+                raise UnsupportedServer(
+                    f"backup {backup.name!r} of Milvus {backup.server_version} keeps deletes of {collection.name} in L0 segments, which "
+                    f"Milvus {version} does not know; rows deleted there would come back. Restore into Milvus 2.4 or newer"
+                )
+            if segment.storage_version > 1:
+                raise UnsupportedServer(
+                    f"backup {backup.name!r} of Milvus {backup.server_version} holds {collection.name} in storage version "
+                    f"{segment.storage_version}, which Milvus {version} cannot read. Restore into Milvus 2.6 or newer"
+                )
+
+
+def expected_objects(collection: meta.Collection, binlogs: str) -> Iterator[tuple[str, int]]:
+    """Iterate over (key, size) of all objects of a collection below the ``binlogs/`` prefix."""
+    for s in collection.segments():
+        for kind, logs in ((layout.INSERT, s.inserts), (layout.DELTA, s.deltas)):
+            base = layout.segment_dir(binlogs, kind, collection.collection_id, s.partition_id, s.group_id, s.segment_id)
+            for fields in logs:
+                for log in fields.logs:
+                    yield (f"{base}{fields.field_id}/{log.log_id}" if kind == layout.INSERT else f"{base}{log.log_id}"), log.size
+
+
+def check_objects(collection: meta.Collection, binlogs: str, there: Mapping[str, int]) -> set[str]:
+    """Compare what is there with the meta; return the keys that the meta does not name.
+
+    :param there: size by key of all objects of this collection
+    :raises BackupDamaged: objects are missing or have another size
+    """
+    strays = set(there)
+    wrong = []
+    for key, size in expected_objects(collection, binlogs):
+        strays.discard(key)
+        if there.get(key) != size:
+            wrong.append(f"{key} ({'missing' if key not in there else f'{there[key]:,} bytes instead of {size:,}'})")
+    if wrong:
+        more = f" and {len(wrong) - 3:,} more" if len(wrong) > 3 else ""
+        raise BackupDamaged(f"{collection.name}: {len(wrong):,} objects are missing or have another size: {', '.join(wrong[:3])}{more}")
+    return strays
+
+
+def plan_jobs(collection: meta.Collection, binlogs: str, limit: int, strays: set[str], staged_binlogs: str | None = None) -> list[Job]:
+    """Return the import jobs of a collection, largest first.
+
+    :param binlogs: the ``binlogs/`` prefix of the backup, which ``strays`` begin with
+    :param limit: bytes of one job at most
+    :param strays: keys that lie among the collection's objects but are not part of it
+    :param staged_binlogs: the prefix below which the objects will lie when they are imported; without strays
+    """
+    jobs = []
+    for partition in collection.partitions:
+        directories: dict[str, list[meta.Segment]] = {}
+        for segment in partition.segments:
+            if segment.inserts:
+                directories.setdefault(str(segment.group_id or segment.segment_id), []).append(segment)
+        avoid = set()
+        base = staged_binlogs or binlogs
+        inserts, deltas = (layout.partition_dir(base, kind, collection.collection_id, partition.partition_id) for kind in (layout.INSERT, layout.DELTA))
+        for key in strays if staged_binlogs is None else ():
+            for prefix in (inserts, deltas):
+                if key.startswith(prefix):
+                    directory = key[len(prefix) :].partition("/")[0]
+                    if directory in directories:
+                        raise BackupDamaged(
+                            f"{key!r} lies in a segment of {collection.name} but is not part of the backup; Milvus would import it as well. "
+                            "Delete it, or restore from a copy without it"
+                        )
+                    avoid.add(directory)
+        sizes = {directory: sum(segment.size for segment in segments) for directory, segments in directories.items()}
+        for one in pack(sizes, limit, avoid):
+            segments = [segment for directory in one.directories for segment in directories[directory]]
+            jobs.append(Job.of(partition, segments, one, inserts, deltas))
+    return sorted(jobs, key=lambda job: -job.bytes)
+
+
+def partitions_to_load(collection: meta.Collection, load: str) -> list[str] | None:
+    """Return which partitions to load at the end: None for the whole collection, an empty list for nothing."""
+    if load == ALWAYS:
+        return None
+    if load == NEVER or collection.load_state not in ("Loaded", "Loading"):
+        return []
+    loaded = [partition.name for partition in collection.partitions if partition.load_state in ("Loaded", "Loading")]
+    # Some versions of the official tool record the state of the collection alone.
+    return None if not loaded or len(loaded) == len(collection.partitions) else loaded
+
+
+def alias_targets(collections: Sequence[tuple[meta.Collection, CollectionName]]) -> dict[tuple[str, str], CollectionName]:
+    """Return ``{(database, alias): target}``; raises ConfigError when one alias would point at two collections."""
+    aliases: dict[tuple[str, str], CollectionName] = {}
+    for collection, target in collections:
+        for alias in collection.aliases:
+            key = (target.database, alias)
+            if key in aliases:
+                raise ConfigError(f"alias {alias!r} would point at both {aliases[key]} and {target}; restore them separately or without aliases")
+            aliases[key] = target
+    return aliases
