@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from airflow.sdk.exceptions import (
         AirflowException,
         AirflowFailException,
+        AirflowNotFoundException,
+        AirflowSensorTimeout,
         AirflowSkipException,
     )
     from airflow.sdk.log import mask_secret
 else:
     try:
         from airflow.sdk import (
-            BaseHook,
             BaseOperator,
             BaseSensorOperator,
             Connection,
@@ -38,34 +39,43 @@ else:
             PokeReturnValue,
         )
     except ImportError:  # Airflow 2
-        from airflow.hooks.base import BaseHook
         from airflow.models.baseoperator import BaseOperator
         from airflow.models.connection import Connection
         from airflow.sensors.base import BaseSensorOperator, PokeReturnValue
         from airflow.utils.context import Context
 
+    # One `try` each from here on: Airflow 3.0 has the names above and keeps those below where Airflow 2 did.
+    try:
+        from airflow.sdk import BaseHook
+    except ImportError:
+        from airflow.hooks.base import BaseHook
+
     try:
         from airflow.sdk.exceptions import (
             AirflowException,
             AirflowFailException,
+            AirflowNotFoundException,
+            AirflowSensorTimeout,
             AirflowSkipException,
         )
-    except ImportError:  # before Airflow 3.1
+    except ImportError:
         from airflow.exceptions import (
             AirflowException,
             AirflowFailException,
+            AirflowNotFoundException,
+            AirflowSensorTimeout,
             AirflowSkipException,
         )
 
     try:
         from airflow.sdk.configuration import conf
-    except ImportError:  # before Airflow 3.1
+    except ImportError:
         from airflow.configuration import conf
 
     try:
         from airflow.sdk.log import mask_secret
     except ImportError:
-        try:
+        try:  # Airflow 3.0
             from airflow.sdk.execution_time.secrets_masker import mask_secret
         except ImportError:  # Airflow 2
             from airflow.utils.log.secrets_masker import mask_secret
@@ -74,6 +84,8 @@ __all__ = [
     "TRIGGER_ON_KILL",
     "AirflowException",
     "AirflowFailException",
+    "AirflowNotFoundException",
+    "AirflowSensorTimeout",
     "AirflowSkipException",
     "BaseHook",
     "BaseOperator",

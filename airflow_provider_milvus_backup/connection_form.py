@@ -39,9 +39,7 @@ def get_connection_form_widgets() -> dict[str, Any]:
         if kind == "boolean":
             return BooleanField(label, description=description)
         if kind == "password":
-            return PasswordField(
-                label, validators=[Optional()], description=description, widget=BS3PasswordFieldWidget()
-            )
+            return PasswordField(label, validators=[Optional()], description=description, widget=BS3PasswordFieldWidget())
         return StringField(label, validators=[Optional()], description=description, widget=BS3TextFieldWidget())
 
     return {key: field(kind, label, description) for key, kind, label, description in EXTRA_FIELDS}

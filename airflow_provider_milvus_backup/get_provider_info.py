@@ -96,8 +96,7 @@ def get_provider_info() -> "dict[str, object]":
     return {
         "package-name": PACKAGE_NAME,
         "name": "Milvus Backup",
-        "description": "Back up and restore `Milvus <https://milvus.io/>`__ collections natively, "
-        "in the format of milvus-backup.",
+        "description": "Back up and restore `Milvus <https://milvus.io/>`__ collections natively, in the format of milvus-backup.",
         "integrations": [
             {
                 "integration-name": INTEGRATION_NAME,

@@ -1,7 +1,6 @@
-"""A real Milvus 2.3.5 and a real S3 (SeaweedFS) on random loopback ports.
+"""A real Milvus 2.3.5 and a real S3 (SeaweedFS) on random loopback ports, from pip wheels.
 
-Both come from pip wheels and run as child processes of the demo, the tests and the benchmarks. Nothing of them
-outlives their context manager, nor their parent if that is killed.
+They run as child processes of the demo, the tests and the benchmarks and outlive neither their context manager nor a parent that is killed.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import json
 import lzma
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -23,16 +21,16 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-import boto3  # type: ignore[import-untyped, unused-ignore]
+import boto3
 import yaml
-from botocore.config import Config  # type: ignore[import-untyped, unused-ignore]
-from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped, unused-ignore]
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 T = TypeVar("T")
 Process = subprocess.Popen[bytes]
@@ -43,13 +41,22 @@ S3_SECRET_KEY = "vN3rK8sYp1TzHq6Wc0Lf5Gx2Jd9Ub7Ma4Eo1RiXt"
 START_ATTEMPTS = 3
 START_SECONDS = 120.0
 PR_SET_PDEATHSIG = 1
-MILVUS_VERSION = "2.3.5"
+# A Milvus whose proxy port is taken silently listens on another one, where nobody looks for it.
+PORT_TAKEN = re.compile("address already in use|Proxy get available port when init")
+SEAWEEDFS_OPTIONS = [
+    *[f"-ip={LOOPBACK}", f"-ip.bind={LOOPBACK}", "-dir=data", "-s3", "-s3.config=identities.json", "-master.telemetry=false"],
+    "-master.peers=none",  # a single master need not wait for others: a second less to start
+    *["-s3.port.iceberg=0", "-s3.port.lance=0"],  # on fixed ports they would kill a second instance
+    *["-filer.localSocket=filer.sock", "-s3.localSocket=s3.sock"],  # instead of in /tmp; relative, as their length is limited
+    # Every bucket takes 7 volumes of its own and the default is 8 in all. They grow as needed, so high limits cost nothing.
+    *["-volume.max=2000", "-master.volumeSizeLimitMB=1024"],
+]
 MILVUS_COMPONENTS = ["proxy", "rootCoord", "queryCoord", "queryNode", "indexNode", "dataCoord", "dataNode"]
 
-# PR_SET_PDEATHSIG fires when the *thread* that forked ends, not the process. Every server is therefore
-# forked by one thread that lives as long as the interpreter, so callers may start servers from any thread.
+# PR_SET_PDEATHSIG fires when the *thread* that forked ends, not the process. One thread that lives as long as the interpreter
+# therefore forks every server, so callers may start servers from any thread.
 _FORKER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="demo-servers")
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
 class ServerStartError(RuntimeError):
@@ -113,16 +120,10 @@ class MilvusServer:
 
 
 def s3_client(endpoint_url: str, access_key: str, secret_key: str, **config: Any) -> Any:
-    """Return a boto3 S3 client that takes nothing but its arguments from the outside."""
-    return boto3.Session().client(  # boto3.client shares a session, which threads must not
-        "s3",
-        endpoint_url=endpoint_url,
-        aws_access_key_id=access_key,
-        aws_secret_access_key=secret_key,
-        region_name="us-east-1",
-        # Without proxies={} a proxy set in the environment would be asked for a loopback address.
-        config=Config(s3={"addressing_style": "path"}, proxies={}, **config),
-    )
+    """Return a boto3 S3 client for any identity; ``config`` holds more options of botocore's ``Config``."""
+    session = boto3.Session(access_key, secret_key, region_name="us-east-1")  # threads must not share boto3's default session
+    # Without proxies={} a proxy set in the environment would be asked for a loopback address.
+    return session.client("s3", endpoint_url=endpoint_url, config=Config(s3={"addressing_style": "path"}, proxies={}, **config))
 
 
 @contextmanager
@@ -135,68 +136,32 @@ def s3_server(directory: Path, *, identities: Sequence[Mapping[str, Any]] | None
     directory = directory.resolve()
     (directory / "data").mkdir(parents=True, exist_ok=True)
     log_path = directory / "seaweedfs.log"
+    weed = str(Path(sysconfig.get_path("scripts")) / "weed")
     admin_actions = ["Admin", "Read", "Write", "List", "Tagging"]
     admin = {"name": "admin", "access_key": S3_ACCESS_KEY, "secret_key": S3_SECRET_KEY, "actions": admin_actions}
-    users = [
-        {
-            "name": user["name"],
-            "credentials": [{"accessKey": user["access_key"], "secretKey": user["secret_key"]}],
-            "actions": user["actions"],
-        }
-        for user in [admin, *(identities or [])]
-    ]
+    users = []
+    for user in [admin, *(identities or [])]:
+        credentials = [{"accessKey": user["access_key"], "secretKey": user["secret_key"]}]
+        users.append({"name": user["name"], "credentials": credentials, "actions": user["actions"]})
     (directory / "identities.json").write_text(json.dumps({"identities": users}))
 
     with ExitStack() as cleanup:
 
         def start() -> tuple[Process, str]:
-            names = ["master", "volume", "filer", "s3"]
+            names = ["master", "volume", "filer", "s3"]  # the last one's port is the endpoint's
             free = _free_ports(2 * len(names))
-            ports = dict(zip(names, free[:4], strict=True))
-            grpc_ports = dict(zip(names, free[4:], strict=True))
-            for name, port in grpc_ports.items():
+            command = [weed, "server", *SEAWEEDFS_OPTIONS]
+            for name, port, grpc_port in zip(names, free[::2], free[1::2], strict=True):
+                command += [f"-{name}.port={port}", f"-{name}.port.grpc={grpc_port}"]
                 # No option moves these, and SeaweedFS leaves them behind.
-                cleanup.callback(Path(f"/tmp/seaweedfs-{name}-grpc-{port}.sock").unlink, missing_ok=True)
-            endpoint_url = f"http://{LOOPBACK}:{ports['s3']}"
+                cleanup.callback(Path(f"/tmp/seaweedfs-{name}-grpc-{grpc_port}.sock").unlink, missing_ok=True)
+            endpoint_url = f"http://{LOOPBACK}:{port}"
             client = s3_client(endpoint_url, S3_ACCESS_KEY, S3_SECRET_KEY, read_timeout=5, retries={"max_attempts": 0})
-
-            def healthy() -> bool:
-                try:
-                    client.list_buckets()
-                except (BotoCoreError, ClientError):
-                    return False
-                return True
-
-            return _start(_seaweedfs_command(ports, grpc_ports), directory, {}, log_path, healthy), endpoint_url
+            return _start(command, directory, {}, log_path, lambda: bool(client.list_buckets())), endpoint_url
 
         process, endpoint_url = _retry_when_port_taken(start)
         cleanup.callback(_kill, process)
         yield S3Server(endpoint_url, S3_ACCESS_KEY, S3_SECRET_KEY, process.pid, log_path)
-
-
-def _seaweedfs_command(ports: Mapping[str, int], grpc_ports: Mapping[str, int]) -> list[str]:
-    return [
-        str(Path(sysconfig.get_path("scripts")) / "weed"),
-        "server",
-        f"-ip={LOOPBACK}",
-        f"-ip.bind={LOOPBACK}",
-        "-dir=data",
-        "-s3",
-        "-s3.config=identities.json",
-        *[f"-{name}.port={port}" for name, port in ports.items()],
-        *[f"-{name}.port.grpc={port}" for name, port in grpc_ports.items()],
-        # Two more listeners on fixed ports, which would kill a second instance.
-        "-s3.port.iceberg=0",
-        "-s3.port.lance=0",
-        # The default sockets are in /tmp; relative ones stay in the directory and below the 108 byte limit.
-        "-filer.localSocket=filer.sock",
-        "-s3.localSocket=s3.sock",
-        # Every bucket takes volumes of its own: the default of 8 volumes is used up by the first two.
-        # Volume files are not preallocated, so high limits cost nothing.
-        "-volume.max=2000",
-        "-master.volumeSizeLimitMB=1024",
-        "-master.telemetry=false",
-    ]
 
 
 @contextmanager
@@ -208,7 +173,8 @@ def milvus_server(
     Its etcd listens on loopback only; Milvus itself has no setting for that and listens on all addresses.
     """
     directory = directory.resolve()
-    (directory / "configs").mkdir(parents=True, exist_ok=True)
+    configs = directory / "configs"
+    configs.mkdir(parents=True, exist_ok=True)
     log_path = directory / "milvus.log"
     binaries = _milvus_binaries()
     s3.create_bucket(bucket)
@@ -234,24 +200,20 @@ def milvus_server(
         }
         for component, port in zip(MILVUS_COMPONENTS, ports, strict=True):
             settings |= {f"{component}.ip": LOOPBACK, f"{component}.port": port}
-        _write_milvus_config(directory / "configs", settings, etcd_port, etcd_peer_port)
-        environment = {
-            "LD_LIBRARY_PATH": str(binaries),
-            "MILVUSCONF": str(directory / "configs"),
-            "ETCD_CONFIG_PATH": str(directory / "configs" / "etcd.yaml"),
+        _write_milvus_config(configs, settings, etcd_port, etcd_peer_port)
+        environment = {"DEPLOY_MODE": "STANDALONE", "LD_LIBRARY_PATH": str(binaries), "METRICS_PORT": str(metrics_port)}
+        environment |= {
+            "MILVUSCONF": str(configs),
+            "ETCD_CONFIG_PATH": str(configs / "etcd.yaml"),
             "MILVUS_RUN_DIR": str(directory / "run"),
-            "METRICS_PORT": str(metrics_port),
-            "DEPLOY_MODE": "STANDALONE",
         }
         command = [str(binaries / "milvus"), "run", "standalone"]
+        user, password = ("root", "Milvus") if auth else ("", "")
 
         def launch() -> Process:
             return _start(command, directory, environment, log_path, lambda: _milvus_healthy(metrics_port))
 
-        user, password = ("root", "Milvus") if auth else ("", "")
-        return MilvusServer(
-            LOOPBACK, ports[0], metrics_port, bucket, root_path, user, password, directory, log_path, launch, launch()
-        )
+        return MilvusServer(LOOPBACK, ports[0], metrics_port, bucket, root_path, user, password, directory, log_path, launch, launch())
 
     server = _retry_when_port_taken(start)
     try:
@@ -278,51 +240,38 @@ def _write_milvus_config(directory: Path, settings: Mapping[str, Any], etcd_port
     (directory / "milvus.yaml").write_text(yaml.safe_dump(config))
 
     client_url, peer_url = f"http://{LOOPBACK}:{etcd_port}", f"http://{LOOPBACK}:{etcd_peer_port}"
-    etcd = {
-        "name": "default",
-        "data-dir": settings["etcd.data.dir"],
-        "listen-client-urls": client_url,
-        "advertise-client-urls": client_url,
-        "listen-peer-urls": peer_url,
-        "initial-advertise-peer-urls": peer_url,
-        "initial-cluster": f"default={peer_url}",
-        "log-outputs": ["stdout"],
-    }
+    etcd: dict[str, Any] = {"name": "default", "initial-cluster": f"default={peer_url}", "log-outputs": ["stdout"]}
+    etcd["data-dir"] = settings["etcd.data.dir"]
+    etcd |= dict.fromkeys(["listen-client-urls", "advertise-client-urls"], client_url)
+    etcd |= dict.fromkeys(["listen-peer-urls", "initial-advertise-peer-urls"], peer_url)
     (directory / "etcd.yaml").write_text(yaml.safe_dump(etcd))
 
 
 def _milvus_binaries() -> Path:
     """Return the directory with the wheel's server, decompressed (246 MB) once for all instances and runs."""
-    default = Path.home() / ".cache" / "airflow-provider-milvus-backup" / f"milvus-{MILVUS_VERSION}"
+    default = Path.home() / ".cache" / "airflow-provider-milvus-backup" / "milvus-2.3.5"
     target = Path(os.environ.get("MILVUS_BACKUP_DEMO_CACHE") or default).absolute()
-    if target.is_dir():
+    if (target / "milvus").exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.name}-") as scratch:
         complete = Path(scratch) / "bin"
         complete.mkdir()
-        with importlib.resources.as_file(importlib.resources.files("milvus") / "data" / "bin") as source:
-            for packed in source.glob("*.lzma"):
-                with lzma.open(packed) as reader, (complete / packed.stem).open("wb") as writer:
-                    shutil.copyfileobj(reader, writer)
+        for packed in (importlib.resources.files("milvus") / "data" / "bin").iterdir():
+            (complete / packed.name.removesuffix(".lzma")).write_bytes(lzma.decompress(packed.read_bytes()))
         (complete / "milvus").chmod(0o755)
         try:
             complete.rename(target)
         except OSError:
-            if not target.is_dir():  # otherwise another process was faster, with the same files
+            if not (target / "milvus").exists():  # otherwise another process was faster, with the same files
                 raise
     return target
 
 
 def _milvus_healthy(metrics_port: int) -> bool:
-    connection = http.client.HTTPConnection(LOOPBACK, metrics_port, timeout=5)
-    try:
+    with closing(http.client.HTTPConnection(LOOPBACK, metrics_port, timeout=5)) as connection:
         connection.request("GET", "/healthz")
         return b"OK" in connection.getresponse().read()
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
 
 
 def _free_ports(count: int) -> list[int]:
@@ -342,20 +291,21 @@ def _retry_when_port_taken(start: Callable[[], T]) -> T:
     return start()
 
 
-def _start(
-    command: list[str], directory: Path, environment: Mapping[str, str], log_path: Path, healthy: Callable[[], bool]
-) -> Process:
-    """Start a server and return when it is healthy."""
+def _start(command: list[str], directory: Path, environment: Mapping[str, str], log_path: Path, healthy: Callable[[], bool]) -> Process:
+    """Start a server and return when it is healthy; ``healthy`` may also raise as long as it is not."""
     # The caller's environment holds cloud credentials, proxies and a home, and a server would use them.
     own = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(directory), "TMPDIR": str(directory)}
     own["AWS_EC2_METADATA_DISABLED"] = "true"  # Milvus' AWS SDK asks the cloud's metadata service whatever its keys
     parent = os.getpid()
 
     def die_with_parent() -> None:
-        if _LIBC is not None:
-            _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if _PRCTL is not None:
+            _PRCTL(PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != parent:  # it died before the line above could take effect
                 os._exit(1)
+
+    def log_text() -> str:
+        return log_path.read_bytes()[log_start:].decode(errors="replace")
 
     with log_path.open("ab") as log:
         log_start = log.tell()
@@ -373,17 +323,20 @@ def _start(
     try:
         deadline = time.monotonic() + START_SECONDS
         while process.poll() is None and time.monotonic() < deadline:
-            if healthy():
+            is_healthy = False
+            with suppress(OSError, http.client.HTTPException, BotoCoreError, ClientError):
+                is_healthy = healthy()
+            if PORT_TAKEN.search(log_text()):
+                break
+            if is_healthy:
                 return process
             time.sleep(0.05)
-        reason = "was not healthy in time" if process.returncode is None else f"ended with {process.returncode}"
     except BaseException:
         _kill(process)
         raise
     _kill(process)
-    log_text = log_path.read_bytes()[log_start:].decode(errors="replace")
-    error = PortTakenError if "address already in use" in log_text else ServerStartError
-    raise error(f"{Path(command[0]).name} {reason}; end of its log {log_path}:\n{log_text[-6000:]}")
+    error = PortTakenError if PORT_TAKEN.search(log_text()) else ServerStartError
+    raise error(f"{Path(command[0]).name} did not become healthy; end of its log {log_path}:\n{log_text()[-6000:]}")
 
 
 def _kill(process: Process) -> None:

@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError
@@ -280,8 +281,8 @@ def _load(path: str | os.PathLike[str]) -> Mapping[Any, Any]:
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
     try:
-        with open(path, "rb") as stream:
-            document = yaml.load(stream, Loader)
+        with Path(path).open("rb") as stream:
+            document = yaml.load(stream, Loader)  # noqa: S506 - a SafeLoader that knows fewer types
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read as a milvus-backup configuration: {error.strerror}; check the path") from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:

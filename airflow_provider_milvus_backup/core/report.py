@@ -6,6 +6,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from .copier import Progress
 
@@ -15,7 +16,7 @@ PROGRESS_SECONDS = 5.0
 class Reporter:
     """Writes to a logger; a progress line at most every five seconds."""
 
-    def __init__(self, log: logging.Logger | None = None) -> None:
+    def __init__(self, log: Any = None) -> None:
         self.log = log or logging.getLogger("airflow_provider_milvus_backup")
         self._last = time.monotonic()
 

@@ -313,12 +313,14 @@ class RestoreRun:
 
         :raises ImportFailed: a job failed or its record is gone; what this restore created is dropped again
         """
+        news = False
         for target, job in state.jobs():
             if job.state in (JobState.COMPLETED.value, JobState.FAILED.value):
                 continue
             status = imports.job_status(self.server, job.job_id)
             job.state, job.imported, job.reason = status.state.value, status.rows, status.reason
             if status.state is JobState.COMPLETED:
+                news = True
                 self.reporter.line(f"job {job.job_id}: {job.imported:,} rows of {job.segments} segments into {target.name}, partition {job.partition}")
             elif status.state is not JobState.RUNNING:
                 self.abandon(state)
@@ -327,6 +329,8 @@ class RestoreRun:
                     f"(files: {job.inserts}{f', {job.deltas}' if job.deltas else ''} in bucket {self.milvus_store.location.bucket!r}). "
                     f"{self._what_is_left(state)}"
                 )
+        if news:
+            self._save(state)
         done = [job for _, job in state.jobs() if job.state == JobState.COMPLETED.value]
         total = sum(job.rows for _, job in state.jobs())
         self.reporter.progress(f"imported {sum(job.imported for job in done):,} of {total:,} rows, {len(state.pending())} jobs running")

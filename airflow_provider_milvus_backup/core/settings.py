@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import boto3.session
 
 GIB = 1024**3
+DEFAULT_CONCURRENCY = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Settings:
     milvus_storage: S3Location
     backup_storage: S3Location
     #: Object copies in flight at most.
-    concurrency: int = 256
+    concurrency: int = DEFAULT_CONCURRENCY
     #: Copy bytes through this process even where the store could copy by itself.
     streaming: bool = False
     #: Bytes of one import job at most; one segment may exceed it alone.

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
 
@@ -13,7 +14,6 @@ import pytest
 
 from airflow_provider_milvus_backup import connection_form
 from airflow_provider_milvus_backup.get_provider_info import EXTRA_FIELDS, get_provider_info
-from tests.airflow.conftest import airflow_cli
 
 DISTRIBUTION = "airflow-provider-milvus-backup"
 
@@ -35,15 +35,20 @@ EXTRA_KEYS = [
 
 def run_python(code: str) -> Any:
     """Run `code` in a new process and return the JSON of the last line it printed."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def cli_json(*arguments: str) -> Any:
-    """Return what an `airflow` command answers with `--output json`, without what it logs in front of it."""
-    out = airflow_cli(*arguments, "--output", "json")
-    return json.loads(out[re.search(r"^\[", out, re.MULTILINE).start() :])  # type: ignore[union-attr]
+@pytest.fixture(scope="session")
+def cli_json(airflow_cli: Callable[..., str]) -> Callable[..., Any]:
+    """Return what an `airflow` command answers with `--output json`, without what Airflow logs around it."""
+
+    def run(*arguments: str) -> Any:
+        lines = airflow_cli(*arguments, "--output", "json").splitlines()
+        return next(json.loads(line) for line in reversed(lines) if line.startswith("[{"))
+
+    return run
 
 
 def connection_type() -> dict[str, Any]:
@@ -110,9 +115,7 @@ def test_the_token_is_the_only_extra_shown_as_a_password() -> None:
 
 
 def test_metadata_and_hook_methods_describe_the_standard_fields_alike() -> None:
-    from_metadata = {
-        key.replace("-", "_"): value for key, value in connection_type()["ui-field-behaviour"].items()
-    }
+    from_metadata = {key.replace("-", "_"): value for key, value in connection_type()["ui-field-behaviour"].items()}
     assert from_metadata == connection_form.get_ui_field_behaviour()
 
 
@@ -144,17 +147,12 @@ def test_metadata_and_hook_widgets_describe_the_extra_fields_alike() -> None:
 # --- what Airflow makes of it ------------------------------------------------------------------------------------
 
 
-def test_the_airflow_command_lists_the_provider() -> None:
-    (provider,) = [row for row in cli_json("providers", "list") if row["package_name"] == DISTRIBUTION]
-    assert provider["version"].strip() == importlib.metadata.version(DISTRIBUTION)
-    assert "Milvus" in provider["description"]
+def test_the_airflow_command_shows_the_provider(cli_json: Callable[..., Any]) -> None:
+    (provider,) = cli_json("providers", "get", DISTRIBUTION)
+    assert provider == {"Provider": DISTRIBUTION, "Version": importlib.metadata.version(DISTRIBUTION)}
 
 
-def test_the_airflow_command_shows_the_provider() -> None:
-    assert DISTRIBUTION in airflow_cli("providers", "get", DISTRIBUTION)
-
-
-def test_the_airflow_command_lists_the_hook() -> None:
+def test_the_airflow_command_lists_the_hook(cli_json: Callable[..., Any]) -> None:
     (hook,) = [row for row in cli_json("providers", "hooks") if row["connection_type"] == "milvus"]
     assert hook["class"] == connection_type()["hook-class-name"]
     assert hook["conn_id_attribute_name"] == "milvus_conn_id"
@@ -162,7 +160,7 @@ def test_the_airflow_command_lists_the_hook() -> None:
     assert hook["package_name"] == DISTRIBUTION
 
 
-def test_the_airflow_command_lists_the_trigger_module() -> None:
+def test_the_airflow_command_lists_the_trigger_module(cli_json: Callable[..., Any]) -> None:
     triggers = [row for row in cli_json("providers", "triggers") if row["package_name"] == DISTRIBUTION]
     assert [row["class"] for row in triggers] == ["airflow_provider_milvus_backup.triggers.imports"]
 
@@ -197,6 +195,7 @@ print(json.dumps({
     "sensitive": [k for k, v in widgets.items() if v.is_sensitive],
     "from_metadata": {k: v.field for k, v in widgets.items() if isinstance(v.field, dict)},
     "behaviour": behaviour,
+    "knows_metadata": hasattr(manager, "_load_ui_metadata"),
     "calls": calls,
     "warnings": [str(w.message) for w in caught if "milvus" in str(w.message).lower()],
 }))
@@ -206,6 +205,8 @@ print(json.dumps({
 
 
 def test_airflow_builds_the_whole_form(form_in_airflow: dict[str, Any]) -> None:
+    if not form_in_airflow["knows_metadata"]:
+        pytest.importorskip("flask_appbuilder", reason="Airflow 3.0 and 3.1 draw it with stand-ins, which the next tests cover")
     assert form_in_airflow["hook_name"] == "Milvus"
     assert form_in_airflow["keys"] == EXTRA_KEYS
     assert form_in_airflow["sensitive"] == ["token"]
@@ -218,14 +219,13 @@ def test_airflow_warns_of_nothing_in_the_form(form_in_airflow: dict[str, Any]) -
     assert form_in_airflow["warnings"] == []
 
 
-def test_the_deprecated_hook_methods_are_called_only_by_airflows_that_know_no_metadata(
-    form_in_airflow: dict[str, Any],
-) -> None:
-    if form_in_airflow["from_metadata"]:
+def test_the_deprecated_hook_methods_are_called_only_by_airflows_that_know_no_metadata(form_in_airflow: dict[str, Any]) -> None:
+    if form_in_airflow["knows_metadata"]:
         assert form_in_airflow["calls"] == []
         assert list(form_in_airflow["from_metadata"]) == EXTRA_KEYS
     else:
-        assert sorted(set(form_in_airflow["calls"])) == ["get_connection_form_widgets", "get_ui_field_behaviour"]
+        assert "get_connection_form_widgets" in form_in_airflow["calls"]
+        assert form_in_airflow["from_metadata"] == {}
 
 
 def test_the_connection_page_of_airflow_3_gets_every_field() -> None:
@@ -240,10 +240,8 @@ print(meta.model_dump_json())
     assert page["hook_name"] == "Milvus"
     assert page["standard_fields"]["port"]["placeholder"] == "19530"
     assert {
-        key: (field["schema"]["title"], field["description"], field["schema"]["type"])
-        for key, field in page["extra_fields"].items()
+        key: (field["schema"]["title"], field["description"], field["schema"]["type"]) for key, field in page["extra_fields"].items()
     } == {
-        key: (label, description, ["boolean" if kind == "boolean" else "string", "null"])
-        for key, kind, label, description in EXTRA_FIELDS
+        key: (label, description, ["boolean" if kind == "boolean" else "string", "null"]) for key, kind, label, description in EXTRA_FIELDS
     }
     assert page["extra_fields"]["token"]["schema"]["format"] == "password"

@@ -371,9 +371,7 @@ def test_an_old_generation_is_written_as_the_sheet_says(generation: str) -> None
     assert ("full_meta.json" in metas) == (generation != "head-levels-only")
     assert ("channel_cp_meta.json" in metas) == (generation in ("0.4.13", "0.4.26", "0.5.4", "0.5.9"))
     assert metas["backup_meta.json"]["state_code"] == state
-    assert ("progress" in metas["backup_meta.json"]) == (
-        generation.startswith("0.4") or generation in ("0.5.4", "0.5.9")
-    )
+    assert ("progress" in metas["backup_meta.json"]) == (generation.startswith("0.4") or generation in ("0.5.4", "0.5.9"))
     assert ("database_backups" in metas["backup_meta.json"]) == (generation == "l0compact")
     level_2 = metas["collection_meta.json"]["infos"][0]
     found = {key for owner in (level_2, *level_2.get("partition_backups", [])) for key in owner}

@@ -1,0 +1,268 @@
+"""MilvusBackupHook: connections in, backups and restores out."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_milvus_backup import connection_form, resolve
+from airflow_provider_milvus_backup._compat import BaseHook, mask_secret
+from airflow_provider_milvus_backup.get_provider_info import CONNECTION_TYPE, HOOK_NAME
+
+if TYPE_CHECKING:
+    import os
+
+    from airflow_provider_milvus_backup.core.backup import BackupRun
+    from airflow_provider_milvus_backup.core.backup_yaml import BackupYaml
+    from airflow_provider_milvus_backup.core.plan import BackupPlan
+    from airflow_provider_milvus_backup.core.report import Reporter
+    from airflow_provider_milvus_backup.core.restore import RestoreRun
+    from airflow_provider_milvus_backup.core.restore_state import RestoreState
+    from airflow_provider_milvus_backup.core.server import MilvusServer
+    from airflow_provider_milvus_backup.core.settings import Settings
+
+    Config = str | os.PathLike[str] | Mapping[str, Any]
+
+
+class MilvusBackupHook(BaseHook):
+    """Backs up and restores Milvus collections, in the format of ``milvus-backup``.
+
+    Nothing is connected before the first method is called. Every method raises an error of
+    :mod:`airflow_provider_milvus_backup.core.errors`.
+
+    :param milvus_conn_id: the ``milvus`` connection
+    :param aws_conn_id: the ``aws`` connection of the storage that Milvus itself uses; by default the one that the ``milvus``
+        connection names, else ``aws_default``
+    :param backup_aws_conn_id: the ``aws`` connection of the backup storage; by default the same
+    :param backup_bucket: where backups are kept; by default Milvus's own bucket
+    :param backup_root_path: the path below which backups are kept; by default ``backup``
+    :param config: a backup.yaml of ``milvus-backup``, as a path or as its content; it fills in what connections and arguments leave open
+    """
+
+    conn_name_attr = "milvus_conn_id"
+    default_conn_name = "milvus_default"
+    conn_type = CONNECTION_TYPE
+    hook_name = HOOK_NAME
+
+    def __init__(
+        self,
+        milvus_conn_id: str = default_conn_name,
+        aws_conn_id: str | None = None,
+        backup_aws_conn_id: str | None = None,
+        backup_bucket: str | None = None,
+        backup_root_path: str | None = None,
+        config: Config | None = None,
+    ) -> None:
+        super().__init__()
+        self.milvus_conn_id = milvus_conn_id
+        self.aws_conn_id = aws_conn_id
+        self.backup_aws_conn_id = backup_aws_conn_id
+        self.backup_bucket = backup_bucket
+        self.backup_root_path = backup_root_path
+        self.config = config
+        self._stop = threading.Event()
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return how the connection form shows the standard fields, for Airflow before 3.2."""
+        return connection_form.get_ui_field_behaviour()
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the connection form's own fields, for Airflow before 3.2."""
+        return connection_form.get_connection_form_widgets()
+
+    # ---- both ends ---------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Return both ends, resolved from arguments, connections and backup.yaml, in this order of precedence."""
+        from airflow_provider_milvus_backup.core.settings import DEFAULT_CONCURRENCY, Settings
+
+        config = self._backup_yaml
+        connection = self._connection
+        extra: Mapping[str, Any] = connection.extra_dejson if connection else {}
+        label = f"connection {self.milvus_conn_id!r}"
+        named = self.aws_conn_id or extra.get("aws_conn_id") or None
+        bucket = str(extra.get("bucket_name") or config.storage.bucket or resolve.DEFAULT_BUCKET)
+        root = extra.get("root_path") or config.storage.root_path
+        milvus_storage = resolve.s3_location(
+            bucket, resolve.DEFAULT_ROOT_PATH if root is None else str(root), named, config.storage, f"Milvus's bucket, {label}"
+        )
+        backup_root = self.backup_root_path or config.backup_storage.root_path
+        backup_storage = resolve.s3_location(
+            self.backup_bucket or config.backup_storage.bucket or bucket,
+            resolve.DEFAULT_BACKUP_ROOT_PATH if backup_root is None else backup_root,
+            self.backup_aws_conn_id or named,
+            config.backup_storage if config.backup_storage.bucket else config.storage,
+            "the backup bucket",
+        )
+        return Settings(
+            resolve.milvus_address(self.milvus_conn_id, connection, extra, config),
+            milvus_storage,
+            backup_storage,
+            concurrency=config.concurrency or DEFAULT_CONCURRENCY,
+            streaming=bool(config.streaming),
+        )
+
+    @cached_property
+    def _connection(self) -> Any:
+        from airflow_provider_milvus_backup._compat import AirflowNotFoundException
+
+        try:
+            return self.get_connection(self.milvus_conn_id)
+        except AirflowNotFoundException:
+            if self._backup_yaml.milvus_host:
+                return None
+            raise
+
+    @cached_property
+    def _backup_yaml(self) -> BackupYaml:
+        from airflow_provider_milvus_backup.core import backup_yaml
+
+        if self.config is None:
+            return backup_yaml.BackupYaml()
+        config = backup_yaml.read(self.config)
+        for secret in (config.milvus_password, config.storage.secret_key, config.backup_storage.secret_key):
+            if secret:
+                mask_secret(secret)
+        if config.ignored:
+            self.log.info("backup.yaml: these keys have no meaning here and are ignored: %s", ", ".join(config.ignored))
+        return config
+
+    def get_conn(self) -> MilvusServer:
+        """Return the Milvus server; it is connected by its first request."""
+        from airflow_provider_milvus_backup.core.server import MilvusServer
+
+        return MilvusServer(self.settings.milvus)
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Return whether Milvus answers and accepts the credentials, and a sentence about it."""
+        try:
+            server = self.get_conn()
+            databases = server.databases()
+            found = f"Milvus {server.version} at {server.address.host}:{server.address.port}, databases: {', '.join(databases[:10])}"
+            server.close()
+        except Exception as error:  # noqa: BLE001 (Airflow shows the sentence, whatever went wrong)
+            return False, str(error)
+        return True, found
+
+    def list_collections(self, collections: str | Sequence[str] | None = None) -> list[str]:
+        """Return the selected collections as ``db.coll``, everything when none are named; for mapping a task over them."""
+        from airflow_provider_milvus_backup.core.names import CollectionName, parse_selection, select
+
+        server = self.get_conn()
+        try:
+            available = [CollectionName(database, name) for database in server.databases() for name in server.collections(database)]
+        finally:
+            server.close()
+        return [str(name) for name in select(available, parse_selection(collections), self.settings.milvus.database)]
+
+    def cancel(self) -> None:
+        """Ask whatever this hook is doing to stop; it raises Cancelled soon."""
+        self._stop.set()
+
+    # ---- backup ------------------------------------------------------------------------------------------------------------
+
+    def backup(self, backup_name: str, collections: str | Sequence[str] | None = None, strategy: str = "flush") -> dict[str, Any]:
+        """Back up the selected collections, everything when none are named, and return the summary.
+
+        :param collections: ``coll``, ``db.coll``, ``db.*``; a list, or a string with commas
+        :param strategy: ``flush`` (everything written so far), ``skip_flush`` (what is already flushed) or ``meta_only`` (no data)
+        """
+        with self._backup_run() as run:
+            return run.backup(backup_name, collections, strategy).to_dict()
+
+    def plan_backup(self, backup_name: str, collections: str | Sequence[str] | None = None, strategy: str = "flush") -> BackupPlan:
+        """Flush and list; the first of the three phases of :meth:`backup`."""
+        with self._backup_run() as run, run.reporter.phase("Plan"):
+            return run.plan(backup_name, collections, strategy)
+
+    def copy_backup(self, plan: BackupPlan) -> None:
+        """Copy what is not there yet; the second phase."""
+        with self._backup_run() as run, run.reporter.phase("Copy"):
+            run.copy(plan)
+
+    def commit_backup(self, plan: BackupPlan) -> dict[str, Any]:
+        """Compare with the plan and write the meta files; the last phase. Returns the summary."""
+        with self._backup_run() as run, run.reporter.phase("Commit"):
+            return run.commit(plan).to_dict()
+
+    # ---- restore -----------------------------------------------------------------------------------------------------------
+
+    def restore(
+        self, backup_name: str, restore_id: str | None = None, *, timeout: float | None = None, poll_interval: float = 5.0, **options: Any
+    ) -> dict[str, Any]:
+        """Restore, wait for Milvus to import, and return the summary.
+
+        :param timeout: seconds to wait for the import at most
+        :param poll_interval: longest pause between two looks at the import jobs, in seconds
+        :param options: as in :class:`~airflow_provider_milvus_backup.core.restore_plan.RestoreOptions`
+        """
+        with self._restore_run() as run:
+            state = self._start(run, backup_name, restore_id, options)
+            run.wait(state, timeout, poll_interval)
+            return run.finish(state)
+
+    def start_restore(self, backup_name: str, restore_id: str | None = None, **options: Any) -> RestoreState:
+        """Create the collections and submit the import jobs; :meth:`poll_restore` and :meth:`finish_restore` do the rest."""
+        with self._restore_run() as run:
+            return self._start(run, backup_name, restore_id, options)
+
+    def load_restore(self, backup_name: str, restore_id: str) -> RestoreState:
+        """Return the state of a restore that was started earlier, maybe by another task."""
+        with self._restore_run() as run:
+            return run.load_state(backup_name, restore_id)
+
+    def poll_restore(self, state: RestoreState) -> bool:
+        """Look once at every import job that has not ended; returns whether all have. Raises ImportFailed."""
+        with self._restore_run() as run:
+            return run.poll(state)
+
+    def wait_restore(self, state: RestoreState, timeout: float | None, poll_interval: float) -> None:
+        """Wait until every import job has ended. Raises ImportFailed and WaitTimeout."""
+        with self._restore_run() as run:
+            run.wait(state, timeout, poll_interval)
+
+    def finish_restore(self, state: RestoreState) -> dict[str, Any]:
+        """Check rows, load, clean up; returns the summary, the same one when it is called again."""
+        with self._restore_run() as run:
+            return run.finish(state)
+
+    @staticmethod
+    def _start(run: RestoreRun, backup_name: str, restore_id: str | None, options: dict[str, Any]) -> RestoreState:
+        import uuid
+
+        from airflow_provider_milvus_backup.core.restore_plan import RestoreOptions
+
+        return run.start(backup_name, restore_id or uuid.uuid4().hex[:16], RestoreOptions(**options))
+
+    # ---- the engine --------------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _backup_run(self) -> Iterator[BackupRun]:
+        from airflow_provider_milvus_backup.core.backup import BackupRun
+
+        run = BackupRun.open(self.settings, self._reporter(), self._stop)
+        try:
+            yield run
+        finally:
+            run.server.close()
+
+    @contextlib.contextmanager
+    def _restore_run(self) -> Iterator[RestoreRun]:
+        from airflow_provider_milvus_backup.core.restore import RestoreRun
+
+        run = RestoreRun.open(self.settings, self._reporter(), self._stop)
+        try:
+            yield run
+        finally:
+            run.server.close()
+
+    def _reporter(self) -> Reporter:
+        from airflow_provider_milvus_backup.hooks.reporter import TaskReporter
+
+        return TaskReporter(self.log)

@@ -1,0 +1,48 @@
+"""MilvusBackupOperator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_milvus_backup.operators.base import MilvusBaseOperator, default_backup_name, fail_without_retry
+
+if TYPE_CHECKING:
+    from airflow_provider_milvus_backup._compat import Context
+
+
+class MilvusBackupOperator(MilvusBaseOperator):
+    """Back up Milvus collections into object storage, in the format of ``milvus-backup``.
+
+    Returns the summary: name, uri, rows, objects, bytes, seconds, and the same per collection.
+
+    :param backup_name: letters, digits and underscores; by default made from DAG, run and task
+        (``nightly_20261122T020000_docs``), the same in every try of a task instance
+    :param collections: ``coll``, ``db.coll`` or ``db.*``, as a list or a string with commas; nothing means everything
+    :param strategy: ``flush``: everything written before the task started; ``skip_flush``: what Milvus has already flushed;
+        ``meta_only``: schemas and indexes without data
+    """
+
+    template_fields: Sequence[str] = ("backup_name", "collections", "strategy", *MilvusBaseOperator.template_fields)
+    template_fields_renderers = {"collections": "json", "config": "yaml"}  # noqa: RUF012 (as in every Airflow operator)
+    ui_color = "#e0f2fe"
+
+    def __init__(
+        self,
+        *,
+        backup_name: str | None = None,
+        collections: str | Sequence[str] | None = None,
+        strategy: str = "flush",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.backup_name = backup_name
+        self.collections = collections
+        self.strategy = strategy
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Back up and return the summary."""
+        name = self.backup_name or default_backup_name(context)
+        self.log.info("backing up as %r", name)
+        with fail_without_retry():
+            return self.hook.backup(name, self.collections, self.strategy)

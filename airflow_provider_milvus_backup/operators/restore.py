@@ -1,0 +1,149 @@
+"""MilvusRestoreOperator."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_milvus_backup._compat import conf
+from airflow_provider_milvus_backup.operators.base import MilvusBaseOperator, fail_without_retry, task_identity
+from airflow_provider_milvus_backup.triggers.imports import MilvusImportTrigger
+
+if TYPE_CHECKING:
+    from airflow_provider_milvus_backup._compat import Context
+    from airflow_provider_milvus_backup.core.restore_state import RestoreState
+
+
+class MilvusRestoreOperator(MilvusBaseOperator):
+    """Restore Milvus collections from a backup, ours or one of ``milvus-backup``.
+
+    Returns the summary: rows, jobs, bytes, seconds, and the same per collection. With ``wait_for_completion=False`` it returns
+    ``restore_id``, ``backup_name`` and the job ids as soon as the import jobs are submitted;
+    :class:`~airflow_provider_milvus_backup.sensors.imports.MilvusImportSensor` then waits for them and finishes the restore.
+
+    :param backup_name: which backup
+    :param collections: which collections of it, by their name in the backup; nothing means all
+    :param suffix: follows every collection's name (``coll`` → ``coll_bak``)
+    :param rename: ``{"a": "b", "db1.a": "db2.b", "db1.*": "db2.*"}``; excludes ``suffix``
+    :param if_exists: what to do with a target collection that exists: ``fail``, ``replace`` (drop it first) or ``append``
+    :param restore_indexes: create the indexes of the backup
+    :param load: load the collections ``as_backed_up``, ``always`` or ``never``
+    :param restore_aliases: point the aliases of the backup at the restored collections
+    :param meta_only: create collections and indexes without data
+    :param max_shards: shards of a restored collection at most
+    :param wait_for_completion: wait until Milvus has imported everything; False wins over ``deferrable``
+    :param deferrable: wait in the triggerer, without a worker slot; by default ``[operators] default_deferrable``
+    :param poll_interval: longest pause between two looks at the import jobs, in seconds
+    :param timeout: how long the import may take, counted from the start of the restore; by default as long as it needs
+    """
+
+    template_fields: Sequence[str] = (
+        "backup_name",
+        "collections",
+        "suffix",
+        "rename",
+        "if_exists",
+        "load",
+        *MilvusBaseOperator.template_fields,
+    )
+    template_fields_renderers = {"collections": "json", "rename": "json", "config": "yaml"}  # noqa: RUF012 (as in every Airflow operator)
+    ui_color = "#dcfce7"
+
+    def __init__(
+        self,
+        *,
+        backup_name: str,
+        collections: str | Sequence[str] | None = None,
+        suffix: str | None = None,
+        rename: Mapping[str, str] | None = None,
+        if_exists: str = "fail",
+        restore_indexes: bool = True,
+        load: str = "as_backed_up",
+        restore_aliases: bool = False,
+        meta_only: bool = False,
+        max_shards: int | None = None,
+        wait_for_completion: bool = True,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        poll_interval: float = 5.0,
+        timeout: float | timedelta | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.backup_name = backup_name
+        self.collections = collections
+        self.suffix = suffix
+        self.rename = rename
+        self.if_exists = if_exists
+        self.restore_indexes = restore_indexes
+        self.load = load
+        self.restore_aliases = restore_aliases
+        self.meta_only = meta_only
+        self.max_shards = max_shards
+        self.wait_for_completion = wait_for_completion
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+        self.timeout = timeout
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Create, submit and, unless told otherwise, wait and finish."""
+        from airflow_provider_milvus_backup.core.restore_plan import restore_id
+
+        dag_id, run_id, task_id, map_index = task_identity(context)
+        with fail_without_retry():
+            state = self.hook.start_restore(
+                self.backup_name,
+                restore_id(dag_id, run_id, task_id, str(map_index)),
+                collections=self.collections,
+                suffix=self.suffix,
+                rename=self.rename,
+                if_exists=self.if_exists,
+                restore_indexes=self.restore_indexes,
+                load=self.load,
+                restore_aliases=self.restore_aliases,
+                meta_only=self.meta_only,
+                max_shards=self.max_shards,
+            )
+            if not self.wait_for_completion:
+                return {"restore_id": state.restore_id, "backup_name": state.backup_name, "jobs": state.pending()}
+            if self.deferrable and state.pending():
+                self._defer(state)
+            self.hook.wait_restore(state, self._seconds_left(state), self.poll_interval)
+            return self.hook.finish_restore(state)
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:  # noqa: ARG002
+        """Go on after the trigger has fired: believe Milvus, not the event, about what became of the jobs."""
+        if not event or "restore_id" not in event:
+            raise RuntimeError(f"the trigger sent {event!r} instead of what became of the import jobs; clear the task to restore again")
+        with fail_without_retry():
+            state = self.hook.load_restore(event["backup_name"], event["restore_id"])
+            if not self.hook.poll_restore(state):
+                if event.get("status") == "success":
+                    self._defer(state)
+                self.hook.wait_restore(state, 0 if event.get("status") == "timeout" else self._seconds_left(state), self.poll_interval)
+            return self.hook.finish_restore(state)
+
+    def _defer(self, state: RestoreState) -> None:
+        left = self._seconds_left(state)
+        self.log.info("waiting in the triggerer for %s import jobs", len(state.pending()))
+        self.defer(
+            trigger=MilvusImportTrigger(
+                milvus_conn_id=self.milvus_conn_id,
+                job_ids=state.pending(),
+                backup_name=state.backup_name,
+                restore_id=state.restore_id,
+                poll_interval=self.poll_interval,
+                deadline=None if left is None else time.time() + left,
+                config=self.config if isinstance(self.config, str) else None,
+            ),
+            method_name="execute_complete",
+            # The trigger reports a timeout by itself; this is for a trigger that cannot.
+            timeout=None if left is None else timedelta(seconds=left + 60),
+        )
+
+    def _seconds_left(self, state: RestoreState) -> float | None:
+        if self.timeout is None:
+            return None
+        seconds = self.timeout.total_seconds() if isinstance(self.timeout, timedelta) else float(self.timeout)
+        return max(0.0, state.started + seconds - time.time())
