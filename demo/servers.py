@@ -219,7 +219,7 @@ def milvus_server(
     try:
         yield server
     finally:
-        server.kill()  # SIGTERM does not end a Milvus that has loaded a collection
+        server.kill()
 
 
 def _write_milvus_config(directory: Path, settings: Mapping[str, Any], etcd_port: int, etcd_peer_port: int) -> None:
@@ -269,7 +269,7 @@ def _milvus_binaries() -> Path:
 
 
 def _milvus_healthy(metrics_port: int) -> bool:
-    with closing(http.client.HTTPConnection(LOOPBACK, metrics_port, timeout=5)) as connection:
+    with closing(http.client.HTTPConnection(LOOPBACK, metrics_port, timeout=1)) as connection:
         connection.request("GET", "/healthz")
         return b"OK" in connection.getresponse().read()
 
@@ -340,11 +340,8 @@ def _start(command: list[str], directory: Path, environment: Mapping[str, str], 
 
 
 def _kill(process: Process) -> None:
-    """End a server and return when it is gone: only then are its ports and files free.
-
-    Both ignore SIGTERM for longer than anybody wants to wait (S3 for 15 s), and their data is thrown away.
-    """
-    process.kill()
+    """End a server and return when it is gone: only then are its ports and files free."""
+    process.kill()  # after SIGTERM S3 takes 15 s, and a Milvus that has loaded a collection never ends
     process.wait()
     Path(f"/tmp/milvus/server_id_{process.pid}").unlink(missing_ok=True)  # Milvus leaves it, and no option moves it
     with suppress(OSError):  # there is none, or another Milvus has its file in it

@@ -15,7 +15,7 @@ from typing import Any
 
 from . import layout, meta, schema
 from .copier import Copy, Progress, copy_objects
-from .errors import BackupError, BackupExists, Cancelled, ConfigError, NotInStorage, SourceChanged
+from .errors import BackupError, BackupExists, BackupNotFound, Cancelled, ConfigError, NotInStorage, SourceChanged
 from .names import CollectionName, check_backup_name, parse_selection, select
 from .plan import PLAN_FILE, BackupPlan, pair
 from .report import Reporter, duration
@@ -90,6 +90,7 @@ class BackupRun:
         check_backup_name(name)
         if strategy not in STRATEGIES:
             raise ConfigError(f"strategy {strategy!r} is not one of {', '.join(STRATEGIES)}")
+        self.server.check_release()
         self._check_places()
         patterns = parse_selection(collections)
         self._check_name_is_free(name)
@@ -320,8 +321,6 @@ def read_backup(store: ObjectStore, name: str) -> meta.Backup:
     :raises BackupNotFound: there is no commit mark
     :raises BackupDamaged: the meta cannot be trusted
     """
-    from .errors import BackupNotFound
-
     check_backup_name(name)
     root = store.location.root_path
     try:
@@ -329,7 +328,7 @@ def read_backup(store: ObjectStore, name: str) -> meta.Backup:
     except NotInStorage as error:
         if "bucket does not exist" in str(error):
             raise
-        existing = [found for found in store.directories(f"{root}/" if root else "")]
+        existing = store.directories(f"{root}/" if root else "")
         known = f"; complete or unfinished backups there: {', '.join(existing[:10])}" if existing else "; there are no backups"
         raise BackupNotFound(f"backup {name!r} does not exist in {store.location}{known}") from None
     for file in layout.META_FILES[:-1]:

@@ -85,13 +85,13 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of a table: the first column left, the others right aligned."""
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]], names: int = 1) -> list[str]:
+    """Return the lines of a table: the first ``names`` columns left, the others right aligned."""
     widths = [max(len(row[i]) for row in (headings, *rows)) for i in range(len(headings))]
     lines = []
     for row in (headings, ["-" * width for width in widths], *rows):
-        first, *others = (cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True)))
-        lines.append("  ".join([first, *others]))
+        cells = [cell.ljust(width) if i < names else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        lines.append("  ".join(cells).rstrip())
     return lines
 
 

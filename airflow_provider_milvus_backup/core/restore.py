@@ -105,10 +105,12 @@ class RestoreRun:
         for warning in backup.warnings:
             self.reporter.warn(warning)
         by_name = {collection.name: collection for collection in backup.collections}
-        chosen = select(by_name, parse_selection(options.collections))
-        names = targets(chosen, options.suffix, options.rename)
+        database = self.settings.milvus.database
+        chosen = select(by_name, parse_selection(options.collections), database)
+        names = targets(chosen, options.suffix, options.rename, database)
         collections = [by_name[source] for source in chosen]
-        check_server(backup, collections, self.server.version, self.server.release)
+        self.server.check_release()
+        check_server(backup, collections, self.server.version)
         existing = self._existing(names.values())
         self._check_targets(names, by_name, existing, options)
         if options.restore_aliases:
@@ -257,10 +259,11 @@ class RestoreRun:
             self.reporter.line(f"{collection.name}: appending to {target.name}")
             return
         if exists:
+            if options.if_exists == FAIL:
+                raise TargetExists(f"{target.name} was created by somebody else while this restore was being prepared; nothing was imported into it")
             self.server.drop_collection(target.name)
             self.reporter.line(f"dropped {target.name}")
         keyed = schema.has_partition_key(collection.schema)
-        target.created = True
         self.server.create_collection(
             target.name,
             collection.schema,
@@ -269,6 +272,8 @@ class RestoreRun:
             properties=[pair for pair in collection.properties if pair[0] != "max_field_id"],
             partitions=len(collection.partitions) if keyed else 0,
         )
+        # Only now: what somebody else created in this moment must not be dropped if this restore fails.
+        target.created = True
         self._check_schema(collection, target.name)
         self._create_partitions(target, collection)
         if options.restore_indexes:

@@ -60,10 +60,8 @@ def restore_id(*identity: str) -> str:
     return hashlib.sha256("\0".join(identity).encode()).hexdigest()[:16]
 
 
-def check_server(backup: meta.Backup, collections: Sequence[meta.Collection], version: str, release: tuple[int, int, int]) -> None:
-    """Raise UnsupportedServer for what this Milvus could not restore rightly."""
-    if release >= (2, 4, 0):
-        raise UnsupportedServer(f"Milvus {version} imports by another protocol than this release speaks (2.2 and 2.3); see the compatibility table")
+def check_server(backup: meta.Backup, collections: Sequence[meta.Collection], version: str) -> None:
+    """Raise UnsupportedServer for what a Milvus before 2.4 could not restore rightly."""
     for collection in collections:
         for segment in collection.segments():
             if segment.is_l0:

@@ -24,6 +24,8 @@ from .settings import MilvusAddress
 CONNECT_SECONDS = 10.0
 REQUEST_SECONDS = 60.0
 ATTEMPTS = 6
+#: First release that works, and first that needs more than this package knows: L0 segments, import by REST.
+SUPPORTED, UNSUPPORTED = (2, 2, 9), (2, 4, 0)
 
 # Error codes of milvus-io/milvus `pkg/util/merr`, and of the enum before 2.3.
 _NOT_FOUND_CODES = {4, 100, 25, 700, 800}
@@ -98,6 +100,14 @@ class MilvusServer:
     def release(self) -> tuple[int, int, int]:
         """Return the version as numbers; a server that does not say is taken for the newest."""
         return parse_version(self.version)
+
+    def check_release(self) -> None:
+        """Raise UnsupportedServer for a Milvus whose backups and imports this package does not know."""
+        if not SUPPORTED <= self.release < UNSUPPORTED:
+            raise UnsupportedServer(
+                f"Milvus at {self.address} is version {self.version}; this version of the provider works with Milvus 2.2.9 to 2.3 "
+                "(see the compatibility table in its README)"
+            )
 
     def databases(self) -> list[str]:
         """Return the names of all databases; servers without databases have ``default``."""
