@@ -61,9 +61,7 @@ def milvus_address(conn_id: str, connection: Any, extra: Mapping[str, Any], conf
     )
 
 
-def s3_location(
-    bucket: str, root_path: str, aws_conn_id: str | None, config: YamlStorage, label: str
-) -> S3Location:
+def s3_location(bucket: str, root_path: str, aws_conn_id: str | None, config: YamlStorage, label: str) -> S3Location:
     """Return where a bucket is and how to reach it.
 
     :param aws_conn_id: the ``aws`` connection; None when nothing names one, which leaves the keys of backup.yaml, else ``aws_default``

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from . import layout, meta, schema
+from . import layout, meta, meta_reader, meta_writer, schema
 from .copier import Copy, Progress, copy_objects
 from .errors import BackupError, BackupExists, BackupNotFound, Cancelled, ConfigError, NotInStorage, SourceChanged
 from .names import CollectionName, check_backup_name, parse_selection, select
@@ -103,9 +103,7 @@ class BackupRun:
         self.reporter.line(f"Milvus {self.server.version} at {self.settings.milvus}: {len(chosen)} of {len(available)} collections")
         flushed = self._flush(chosen) if strategy == FLUSH else {}
         etags: dict[str, str] = {}
-        planned = [
-            self._collection(collection, described[collection], flushed.get(collection), strategy, etags) for collection in chosen
-        ]
+        planned = [self._collection(collection, described[collection], flushed.get(collection), strategy, etags) for collection in chosen]
         used = {collection.database for collection in chosen}
         backup = meta.Backup(
             backup_id=str(uuid.uuid4()),
@@ -117,7 +115,9 @@ class BackupRun:
         plan = BackupPlan(backup, strategy, self.source.location.root_path, self.destination.location.root_path, etags)
         self._write_plan(plan)
         objects = sum(1 for _ in plan.copies())
-        self.reporter.line(f"to copy: {objects:,} objects, {written(backup.size)}, from {self.source.location} to {self.destination.location}")
+        self.reporter.line(
+            f"to copy: {objects:,} objects, {written(backup.size)}, from {self.source.location} to {self.destination.location}"
+        )
         return plan
 
     def replan(self, plan: BackupPlan) -> BackupPlan:
@@ -196,7 +196,9 @@ class BackupRun:
         segments = [] if strategy == META_ONLY else self._segments(name, described.collectionID, etags)
         known = {partition_id for partition_id, _ in partitions} | {layout.ALL_PARTITIONS}
         if lost := sorted({segment.partition_id for segment in segments} - known):
-            raise SourceChanged(f"{name} has segments in partitions {lost} that Milvus no longer lists; a partition was just dropped or created")
+            raise SourceChanged(
+                f"{name} has segments in partitions {lost} that Milvus no longer lists; a partition was just dropped or created"
+            )
         return meta.Collection(
             collection_id=described.collectionID,
             name=name,
@@ -243,7 +245,7 @@ class BackupRun:
         return pair(reported, inserts, deltas, root, etags)
 
     def _write_plan(self, plan: BackupPlan) -> None:
-        self.destination.write(layout.provider_key(plan.backup_root, plan.backup.name, PLAN_FILE), plan.to_json().encode())
+        self.destination.write(layout.provider_key(plan.backup_root, plan.backup.name, PLAN_FILE), plan.to_json())
 
     # ---- copy --------------------------------------------------------------------------------------------------------------
 
@@ -253,20 +255,25 @@ class BackupRun:
         An object counts as there when its size and its ETag are those of the source; after a multipart copy the ETag differs, and
         it is copied again.
         """
-        copies = list(plan.copies())
         there = {item.key: item for item in self.destination.objects(layout.binlogs_dir(plan.backup_root, plan.backup.name))}
-        missing = [copy for copy in copies if not _equal(there.get(copy.destination), copy, plan.etags)]
-        strays = there.keys() - {copy.destination for copy in copies}
-        if strays:
-            self.destination.delete(sorted(strays))
-            self.reporter.line(f"removed {len(strays):,} objects of an earlier attempt that are no longer part of the backup")
-        if len(missing) < len(copies):
-            self.reporter.line(f"{len(copies) - len(missing):,} of {len(copies):,} objects are already there")
-        progress = Progress(len(missing), sum(copy.size for copy in missing))
+        done = set()
+        objects = size = 0
+        for copy in plan.copies():
+            if _equal(there.pop(copy.destination, None), copy, plan.etags):
+                done.add(copy.destination)
+            else:
+                objects += 1
+                size += copy.size
+        if there:
+            self.destination.delete(there)
+            self.reporter.line(f"removed {len(there):,} objects of an earlier attempt that are no longer part of the backup")
+        if done:
+            self.reporter.line(f"{len(done):,} of {objects + len(done):,} objects are already there")
+        progress = Progress(objects, size)
         copy_objects(
             self.source,
             self.destination,
-            missing,
+            (copy for copy in plan.copies() if copy.destination not in done),  # not a list: there may be millions
             progress,
             concurrency=self.settings.concurrency,
             streaming=self.settings.streaming,
@@ -301,7 +308,7 @@ class BackupRun:
             )
         if self.stop.is_set():
             raise Cancelled("stopped before the backup was committed")
-        for file, content in meta.to_files(plan.backup, plan.milvus_root).items():
+        for file, content in meta_writer.to_files(plan.backup, plan.milvus_root):
             self.destination.write(layout.meta_key(root, name, file), content)
         uri = f"s3://{self.destination.location.bucket}/{layout.join(root, name)}"
         self.reporter.line(f"committed {uri}")
@@ -338,7 +345,7 @@ def read_backup(store: ObjectStore, name: str) -> meta.Backup:
             continue
         if file == "full_meta.json":
             break
-    return meta.from_files(files)
+    return meta_reader.from_files(files)
 
 
 def _equal(there: Any, copy: Copy, etags: dict[str, str]) -> bool:

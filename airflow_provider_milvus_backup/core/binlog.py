@@ -11,7 +11,7 @@ import struct
 from .errors import BackupDamaged
 
 MAGIC = 0xFFFABC
-_HEADER = struct.Struct("<QbiI")  # timestamp, type code, length of the event, position of the next one
+_HEADER = struct.Struct("<QbiI")  # timestamp, type code, length of the event, position of the next event
 _PARQUET_END = b"PAR1"
 
 
@@ -22,7 +22,7 @@ def count_rows(content: bytes, key: str) -> int:
             raise ValueError("the magic number is missing")
         rows, position, first = 0, 4, True
         while position < len(content):
-            _, _, length, following = _HEADER.unpack_from(content, position)
+            _, _, length, _ = _HEADER.unpack_from(content, position)
             if length <= 0 or position + length > len(content):
                 raise ValueError(f"an event at byte {position:,} goes beyond the end")
             if not first:

@@ -188,7 +188,7 @@ class _Run:
             try:
                 await way(copy)
                 break
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 (obstore's errors have no root of their own below Exception)
                 if throttled(error):
                     self.limit.throttle()
                 elif not transient(error):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from .errors import BackupDamaged
 
 MAX_INT64 = 2**63 - 1
 MAX_UINT64 = 2**64 - 1
+_SURROGATE = re.compile(rb"\\u[dD][89abAB]")
 
 
 class Node:
@@ -27,7 +29,10 @@ class Node:
     def parse(cls, data: bytes, file: str) -> Node:
         """Return the root of a file; raises BackupDamaged when it is not JSON or not an object."""
         try:
-            return cls(json.loads(data), file)
+            value = json.loads(data)
+            if _SURROGATE.search(data):  # half a character can be read, but neither be sent nor written again
+                json.dumps(value, ensure_ascii=False).encode()
+            return cls(value, file)
         except (ValueError, RecursionError) as error:
             raise BackupDamaged(f"{file} is not readable JSON ({len(data)} bytes): {error}") from None
 

@@ -19,8 +19,8 @@ ALL_PARTITIONS = -1
 META_FILES = ("full_meta.json", "collection_meta.json", "partition_meta.json", "segment_meta.json", "backup_meta.json")
 COMMIT_MARK = "backup_meta.json"
 
-_INSERT_KEY = re.compile(rf"{INSERT}/(\d{{1,19}})/(\d{{1,19}})/(\d{{1,19}})/(\d{{1,19}})/(\d{{1,19}})")
-_DELTA_KEY = re.compile(rf"{DELTA}/(\d{{1,19}})/(-1|\d{{1,19}})/(\d{{1,19}})/(\d{{1,19}})")
+_INSERT_KEY = re.compile(rf"{INSERT}/([0-9]{{1,19}})/([0-9]{{1,19}})/([0-9]{{1,19}})/([0-9]{{1,19}})/([0-9]{{1,19}})")
+_DELTA_KEY = re.compile(rf"{DELTA}/([0-9]{{1,19}})/(-1|[0-9]{{1,19}})/([0-9]{{1,19}})/([0-9]{{1,19}})")
 
 
 def join(*parts: str | int) -> str:
@@ -55,14 +55,20 @@ def source_delta(root: str, collection: int, partition: int, segment: int, log: 
 
 def parse_insert(root: str, key: str) -> tuple[int, int, int, int, int] | None:
     """Return (collection, partition, segment, field, log) of an insert binlog's key, None for any other key."""
-    match = _INSERT_KEY.fullmatch(key[len(root) + 1 :] if root else key)
+    match = _INSERT_KEY.fullmatch(_below(root, key))
     return tuple(map(int, match.groups())) if match else None  # type: ignore[return-value]
 
 
 def parse_delta(root: str, key: str) -> tuple[int, int, int, int] | None:
     """Return (collection, partition, segment, log) of a delta log's key, None for any other key."""
-    match = _DELTA_KEY.fullmatch(key[len(root) + 1 :] if root else key)
+    match = _DELTA_KEY.fullmatch(_below(root, key))
     return tuple(map(int, match.groups())) if match else None  # type: ignore[return-value]
+
+
+def _below(root: str, key: str) -> str:
+    if not root:
+        return key
+    return key[len(root) + 1 :] if key.startswith(f"{root}/") else ""
 
 
 def backup_dir(root: str, name: str) -> str:

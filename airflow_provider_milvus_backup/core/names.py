@@ -74,8 +74,10 @@ def parse_selection(selection: str | Sequence[str] | None) -> list[str]:
     """
     if selection is None:
         return []
+    if not isinstance(selection, (str, list, tuple, set)) or not all(isinstance(pattern, str) for pattern in selection):
+        raise ConfigError(f"collections {selection!r} is neither a list of names nor a text with commas")
     patterns = selection.split(",") if isinstance(selection, str) else list(selection)
-    cleaned = [str(pattern).strip() for pattern in patterns]
+    cleaned = [pattern.strip() for pattern in patterns]
     if not isinstance(selection, str) and any(not pattern for pattern in cleaned):
         raise ConfigError("collections contains an empty name; use `coll`, `db.coll` or `db.*`")
     cleaned = [pattern for pattern in cleaned if pattern]
@@ -84,9 +86,7 @@ def parse_selection(selection: str | Sequence[str] | None) -> list[str]:
     return cleaned
 
 
-def select(
-    available: Iterable[CollectionName], patterns: Sequence[str], default_database: str = DEFAULT_DATABASE
-) -> list[CollectionName]:
+def select(available: Iterable[CollectionName], patterns: Sequence[str], default_database: str = DEFAULT_DATABASE) -> list[CollectionName]:
     """Return what the patterns pick from ``available``, in its order; no patterns pick everything.
 
     Raises ConfigError that names a pattern which picks nothing, with the nearest names that exist.
@@ -126,19 +126,7 @@ def targets(
         raise ConfigError(f"suffix {suffix!r} and rename {dict(rename)!r} exclude each other; write the suffix into the rename rules")
     if suffix and not _SUFFIX.fullmatch(suffix):
         raise ConfigError(f"suffix {suffix!r} is not valid: only letters, digits and underscores can follow a collection name")
-    exact: dict[CollectionName, CollectionName] = {}
-    databases: dict[str, str] = {}
-    for old, new in (rename or {}).items():
-        (old_db, old_coll), (new_db, new_coll) = _split(old, "rename"), _split(new, "rename")
-        if (old_coll == "*") != (new_coll == "*"):
-            raise ConfigError(f"rename: {old!r} -> {new!r} mixes a database with a collection; use `db1.*` -> `db2.*` or `db1.a` -> `db2.b`")
-        source = CollectionName(old_db or default_database, old_coll)
-        if source not in sources and not (old_coll == "*" and any(s.database == source.database for s in sources)):
-            raise ConfigError(f"rename: {old!r} matches no collection of this restore{_nearest(str(source), map(str, sources))}")
-        if old_coll == "*":
-            databases[source.database] = new_db
-        else:
-            exact[source] = CollectionName(new_db or source.database, new_coll)
+    exact, databases = _rules(sources, rename or {}, default_database)
     result: dict[CollectionName, CollectionName] = {}
     for source in sources:
         renamed = exact.get(source) or CollectionName(databases.get(source.database, source.database), source.collection)
@@ -151,6 +139,31 @@ def targets(
             raise ConfigError(f"{clash} and {source} would both be restored as {target}; rename one of them elsewhere")
         result[source] = target
     return result
+
+
+def _rules(
+    sources: Sequence[CollectionName], rename: Mapping[str, str], default_database: str
+) -> tuple[dict[CollectionName, CollectionName], dict[str, str]]:
+    exact: dict[CollectionName, CollectionName] = {}
+    databases: dict[str, str] = {}
+    for old, new in rename.items():
+        if not (isinstance(old, str) and isinstance(new, str)):
+            raise ConfigError(f"rename: {old!r} -> {new!r} is not a pair of names")
+        (old_db, old_coll), (new_db, new_coll) = _split(old, "rename"), _split(new, "rename")
+        if (old_coll == "*") != (new_coll == "*"):
+            raise ConfigError(
+                f"rename: {old!r} -> {new!r} mixes a database with a collection; use `db1.*` -> `db2.*` or `db1.a` -> `db2.b`"
+            )
+        source = CollectionName(old_db or default_database, old_coll)
+        if source not in sources and not (old_coll == "*" and any(s.database == source.database for s in sources)):
+            raise ConfigError(f"rename: {old!r} matches no collection of this restore{_nearest(str(source), map(str, sources))}")
+        if source in exact or (old_coll == "*" and source.database in databases):
+            raise ConfigError(f"rename: {source} is there twice; keep one rule for it")
+        if old_coll == "*":
+            databases[source.database] = new_db
+        else:
+            exact[source] = CollectionName(new_db or source.database, new_coll)
+    return exact, databases
 
 
 def _split(pattern: str, argument: str) -> tuple[str, str]:

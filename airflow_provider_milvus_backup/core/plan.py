@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import layout, meta
+from . import layout, meta, meta_reader, meta_writer
 from .copier import Copy
 from .errors import BackupDamaged, BackupError
 from .jsonreader import Node
@@ -48,25 +47,26 @@ class BackupPlan:
                         source = layout.source_delta(self.milvus_root, cid, s.partition_id, s.segment_id, log.log_id)
                         yield Copy(source, f"{deltas}{log.log_id}", log.size)
 
-    def to_json(self) -> str:
-        """Return the plan as JSON text."""
-        full = meta.to_files(self.backup, self.milvus_root)["full_meta.json"].decode()
-        head = {
-            "version": PLAN_VERSION,
-            "strategy": self.strategy,
-            "milvus_root": self.milvus_root,
-            "backup_root": self.backup_root,
-            "etags": [self.etags.get(copy.source, "") for copy in self.copies()],
-        }
-        return json.dumps(head, separators=(",", ":"))[:-1] + f',"full_meta":{full}}}'
+    def to_json(self) -> bytes:
+        """Return the plan as JSON."""
+        return meta_writer.to_json(
+            {
+                "version": PLAN_VERSION,
+                "strategy": self.strategy,
+                "milvus_root": self.milvus_root,
+                "backup_root": self.backup_root,
+                "etags": [self.etags.get(copy.source, "") for copy in self.copies()],
+                "full_meta": meta_writer.full_meta(self.backup, self.milvus_root),
+            }
+        )
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> BackupPlan:
+    def from_json(cls, content: bytes) -> BackupPlan:
         """Return the plan that :meth:`to_json` wrote; raises BackupDamaged for anything else."""
-        root = Node.parse(text.encode() if isinstance(text, str) else text, PLAN_FILE)
+        root = Node.parse(content, PLAN_FILE)
         if root.integer("version") != PLAN_VERSION:
             raise root.wrong("version", str(PLAN_VERSION))
-        backup = meta.from_document(Node(root.value.get("full_meta"), f"{PLAN_FILE}.full_meta"))
+        backup = meta_reader.from_document(Node(root.value.get("full_meta"), f"{PLAN_FILE}.full_meta"))
         bare = cls(backup, root.string("strategy"), root.string("milvus_root"), root.string("backup_root"))
         sources = [copy.source for copy in bare.copies()]
         etags = root.items("etags", str)

@@ -8,34 +8,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from . import imports, layout, meta, schema
-from .backup import MAX_META_BYTES, read_backup
+from . import imports, layout, meta, targets
+from .backup import read_backup
 from .binlog import count_rows
 from .copier import Copy, Progress, copy_objects
-from .errors import (
-    BackupNotFound,
-    Cancelled,
-    ConfigError,
-    ImportFailed,
-    MilvusBackupError,
-    NotInStorage,
-    RestoreError,
-    RowsMissing,
-    SchemaMismatch,
-    StorageDenied,
-    TargetExists,
-    WaitTimeout,
-)
+from .errors import Cancelled, ImportFailed, MilvusBackupError, RestoreError, RowsMissing, WaitTimeout
 from .imports import JobState
-from .names import CollectionName, parse_selection, select, targets
+from .names import CollectionName, parse_selection, select
+from .names import targets as rename
 from .report import Reporter, duration
 from .report import size as written
 from .restore_plan import (
-    APPEND,
-    FAIL,
     RestoreOptions,
     alias_targets,
     check_objects,
@@ -47,6 +33,7 @@ from .restore_plan import (
 from .restore_state import Job, RestoreState, Target
 from .server import MilvusServer
 from .settings import Settings
+from .state_store import StateStore
 from .store import ObjectStore
 
 
@@ -70,17 +57,20 @@ class RestoreRun:
     backups: ObjectStore
     #: The bucket that Milvus reads.
     milvus_store: ObjectStore
+    states: StateStore
     reporter: Reporter
     stop: threading.Event
 
     @classmethod
     def open(cls, settings: Settings, reporter: Reporter | None = None, stop: threading.Event | None = None) -> RestoreRun:
         """Return a run for these settings; nothing is connected yet."""
+        backups, milvus_store = ObjectStore(settings.backup_storage), ObjectStore(settings.milvus_storage)
         return cls(
             settings,
             MilvusServer(settings.milvus),
-            ObjectStore(settings.backup_storage),
-            ObjectStore(settings.milvus_storage),
+            backups,
+            milvus_store,
+            StateStore(backups, milvus_store),
             reporter or Reporter(),
             stop or threading.Event(),
         )
@@ -107,14 +97,14 @@ class RestoreRun:
         by_name = {collection.name: collection for collection in backup.collections}
         database = self.settings.milvus.database
         chosen = select(by_name, parse_selection(options.collections), database)
-        names = targets(chosen, options.suffix, options.rename, database)
+        names = rename(chosen, options.suffix, options.rename, database)
         collections = [by_name[source] for source in chosen]
         self.server.check_release()
         check_server(backup, collections, self.server.version)
-        existing = self._existing(names.values())
-        self._check_targets(names, by_name, existing, options)
+        existing = targets.existing(self.server, names.values())
+        targets.check_targets(self.server, names, by_name, existing, options.if_exists)
         if options.restore_aliases:
-            self._check_aliases(alias_targets([(by_name[s], t) for s, t in names.items()]), existing)
+            targets.check_aliases(self.server, alias_targets([(by_name[s], t) for s, t in names.items()]), existing)
 
         here, there = self.backups, self.milvus_store
         staged = (here.location.bucket, here.endpoint) != (there.location.bucket, there.endpoint)
@@ -149,46 +139,6 @@ class RestoreRun:
         )
         return Planned(state, options, backup, by_name)
 
-    def _existing(self, names: Iterable[CollectionName]) -> dict[str, set[str]]:
-        databases = set(self.server.databases())
-        wanted = {name.database for name in names}
-        return {database: set(self.server.collections(database)) for database in sorted(databases & wanted)}
-
-    def _check_targets(
-        self,
-        names: dict[CollectionName, CollectionName],
-        by_name: dict[CollectionName, meta.Collection],
-        existing: dict[str, set[str]],
-        options: RestoreOptions,
-    ) -> None:
-        taken = [name for name in names.values() if name.collection in existing.get(name.database, ())]
-        if taken and options.if_exists == FAIL:
-            raise TargetExists(
-                f"{', '.join(map(str, taken[:5]))} already exist{'s' if len(taken) == 1 else ''} in Milvus at {self.settings.milvus}; "
-                "restore under another name (suffix, rename), or say if_exists='replace' or 'append'"
-            )
-        if options.if_exists == APPEND:
-            for source, name in names.items():
-                if name in taken:
-                    self._check_schema(by_name[source], name)
-
-    def _check_schema(self, collection: meta.Collection, name: CollectionName) -> None:
-        found = schema.from_proto(self.server.describe(name).schema)
-        expected, got = schema.field_shapes(collection.schema), schema.field_shapes(found)
-        if expected != got:
-            different = sorted(set(expected.items()) ^ set(got.items()), key=str)
-            raise SchemaMismatch(f"{name} in Milvus has other fields than {collection.name} in the backup: {different[:4]}; nothing was imported")
-
-    def _check_aliases(self, wanted: dict[tuple[str, str], CollectionName], existing: dict[str, set[str]]) -> None:
-        for database, collections in existing.items():
-            for collection in sorted(collections):
-                name = CollectionName(database, collection)
-                for alias in self.server.describe(name).aliases:
-                    if wanted.get((database, alias), name) != name:
-                        raise ConfigError(f"alias {alias!r} already points at {name}; restore without aliases, or drop that alias first")
-                if (database, collection) in wanted:
-                    raise ConfigError(f"alias {collection!r} cannot be created: a collection has this name in database {database!r}")
-
     # ---- create, stage, submit ---------------------------------------------------------------------------------------------
 
     def submit(self, planned: Planned) -> RestoreState:
@@ -206,16 +156,17 @@ class RestoreRun:
                     self.server.create_database(target.name.database)
                     databases.add(target.name.database)
                     self.reporter.line(f"created database {target.name.database!r}")
-            existing = self._existing([target.name for target in state.targets])
+            existing = targets.existing(self.server, [target.name for target in state.targets])
             for target in state.targets:
-                self._create(target, planned.collections[target.source], options, target.name.collection in existing[target.name.database])
-            self._save(state)
+                collection = planned.collections[target.source]
+                targets.create(self.server, target, collection, options, self.reporter, exists=target.name in existing)
+            self.states.save(state)
             for target, job in state.jobs():
                 if self.stop.is_set():
                     raise Cancelled("stopped while import jobs were being submitted")
                 files = [job.inserts, job.deltas]
                 job.job_id = self.server.submit_import(target.name, job.partition, files, imports.OPTIONS)
-            self._save(state)
+            self.states.save(state)
         except BaseException:
             self.abandon(state)
             raise
@@ -231,7 +182,9 @@ class RestoreRun:
             for key, size in expected_objects(planned.collections[target.source], source)
         ]
         progress = Progress(len(copies), sum(copy.size for copy in copies))
-        self.reporter.line(f"staging {len(copies):,} objects, {written(progress.total_bytes)}, in s3://{self.milvus_store.location.bucket}/{staging}")
+        self.reporter.line(
+            f"staging {len(copies):,} objects, {written(progress.total_bytes)}, in s3://{self.milvus_store.location.bucket}/{staging}"
+        )
         copy_objects(
             self.backups,
             self.milvus_store,
@@ -250,50 +203,6 @@ class RestoreRun:
             f"staged {progress.objects:,} objects in {duration(progress.seconds)} "
             f"({written(progress.bytes / max(progress.seconds, 1e-9))}/s, {progress.mode})"
         )
-
-    def _create(self, target: Target, collection: meta.Collection, options: RestoreOptions, exists: bool) -> None:  # noqa: FBT001
-        if exists and options.if_exists == APPEND:
-            self._create_partitions(target, collection)
-            target.refresh = self.server.load_state(target.name) != "NotLoad"
-            target.load = []
-            self.reporter.line(f"{collection.name}: appending to {target.name}")
-            return
-        if exists:
-            if options.if_exists == FAIL:
-                raise TargetExists(f"{target.name} was created by somebody else while this restore was being prepared; nothing was imported into it")
-            self.server.drop_collection(target.name)
-            self.reporter.line(f"dropped {target.name}")
-        keyed = schema.has_partition_key(collection.schema)
-        self.server.create_collection(
-            target.name,
-            collection.schema,
-            shards=min(collection.shards or 1, options.max_shards or collection.shards or 1),
-            consistency_level=collection.consistency_level,
-            properties=[pair for pair in collection.properties if pair[0] != "max_field_id"],
-            partitions=len(collection.partitions) if keyed else 0,
-        )
-        # Only now: what somebody else created in this moment must not be dropped if this restore fails.
-        target.created = True
-        self._check_schema(collection, target.name)
-        self._create_partitions(target, collection)
-        if options.restore_indexes:
-            for index in collection.indexes:
-                self.server.create_index(target.name, index)
-        elif target.load != []:
-            target.load = []
-            self.reporter.line(f"{target.name}: not loaded, because its indexes are not restored")
-        self.reporter.line(f"created {target.name} from {collection.name}: {len(target.jobs)} import jobs")
-
-    def _create_partitions(self, target: Target, collection: meta.Collection) -> None:
-        there = {name for _, name in self.server.partitions(target.name)}
-        missing = [partition.name for partition in collection.partitions if partition.name not in there]
-        if missing and schema.has_partition_key(collection.schema):
-            raise SchemaMismatch(
-                f"{target.name} spreads rows over {len(there)} partitions by key, {collection.name} of the backup over {len(collection.partitions)}; "
-                "rows imported into other partitions would be invisible"
-            )
-        for partition in missing:
-            self.server.create_partition(target.name, partition)
 
     # ---- wait --------------------------------------------------------------------------------------------------------------
 
@@ -326,16 +235,19 @@ class RestoreRun:
             job.state, job.imported, job.reason = status.state.value, status.rows, status.reason
             if status.state is JobState.COMPLETED:
                 news = True
-                self.reporter.line(f"job {job.job_id}: {job.imported:,} rows of {job.segments} segments into {target.name}, partition {job.partition}")
+                self.reporter.line(
+                    f"job {job.job_id}: {job.imported:,} rows of {job.segments} segments into {target.name}, partition {job.partition}"
+                )
             elif status.state is not JobState.RUNNING:
                 self.abandon(state)
+                ended = "failed" if status.state is JobState.FAILED else "is lost"
+                files = f"{job.inserts}, {job.deltas}".rstrip(", ")
                 raise ImportFailed(
-                    f"import job {job.job_id} into {target.name}, partition {job.partition!r}, {status.state.value}: {status.reason or 'no reason given'} "
-                    f"(files: {job.inserts}{f', {job.deltas}' if job.deltas else ''} in bucket {self.milvus_store.location.bucket!r}). "
-                    f"{self._what_is_left(state)}"
+                    f"import job {job.job_id} into {target.name}, partition {job.partition!r}, {ended}: {status.reason or 'no reason'} "
+                    f"(files: {files} in bucket {self.milvus_store.location.bucket!r}). {self._what_is_left(state)}"
                 )
         if news:
-            self._save(state)
+            self.states.save(state)
         done = [job for _, job in state.jobs() if job.state == JobState.COMPLETED.value]
         total = sum(job.rows for _, job in state.jobs())
         self.reporter.progress(f"imported {sum(job.imported for job in done):,} of {total:,} rows, {len(state.pending())} jobs running")
@@ -363,7 +275,7 @@ class RestoreRun:
             self._clean(state)
             seconds = max(0.0, time.time() - state.started)
             state.summary = state.finished(seconds)
-            self._save(state, finished=True)
+            self.states.save(state, finished=True)
         for line in state.table(seconds):
             self.reporter.line(line)
         return state.summary
@@ -393,7 +305,9 @@ class RestoreRun:
         pause = 0.1
         while waiting := [target for target in waiting if self.server.load_state(target.name) != "Loaded"]:
             if self.stop.wait(pause):
-                raise Cancelled(f"stopped while Milvus was loading {', '.join(str(target.name) for target in waiting[:5])}; the data is restored")
+                raise Cancelled(
+                    f"stopped while Milvus was loading {', '.join(str(target.name) for target in waiting[:5])}; the data is restored"
+                )
             self.reporter.progress(f"waiting for Milvus to load {', '.join(str(target.name) for target in waiting[:5])}")
             pause = min(1.0, pause * 1.5)
 
@@ -422,36 +336,6 @@ class RestoreRun:
             return f"Rows were already appended to {', '.join(kept[:5])}; they stay"
         return "What this restore had created was dropped again"
 
-    # ---- state -------------------------------------------------------------------------------------------------------------
-
-    def _save(self, state: RestoreState, *, finished: bool = False) -> None:
-        """Write the state beside the backup, or into Milvus's bucket when the backup cannot be written to."""
-        try:
-            self.backups.write(self._state_key(state.backup_name, state.restore_id), state.to_json())
-        except StorageDenied:
-            key = layout.staging_dir(state.restore_id) + "state.json"
-            if finished:
-                self.milvus_store.delete([key])
-            else:
-                self.milvus_store.write(key, state.to_json())
-
-    def load_state(self, backup_name: str, restore_id: str) -> RestoreState:
-        """Return the state of a restore that was started earlier, maybe by another worker."""
-        for store, key in (
-            (self.backups, self._state_key(backup_name, restore_id)),
-            (self.milvus_store, layout.staging_dir(restore_id) + "state.json"),
-        ):
-            try:
-                return RestoreState.from_json(store.read(key, MAX_META_BYTES))
-            except NotInStorage:
-                continue
-        raise BackupNotFound(
-            f"no restore {restore_id!r} of backup {backup_name!r} is known in {self.backups.location} or {self.milvus_store.location}"
-        )
-
-    def _state_key(self, backup_name: str, restore_id: str) -> str:
-        return layout.provider_key(self.backups.location.root_path, backup_name, "restores", f"{restore_id}.json")
-
 
 def timed_out(state: RestoreState, timeout: float) -> WaitTimeout:
     """Return the error for a wait that took too long."""
@@ -464,4 +348,3 @@ def timed_out(state: RestoreState, timeout: float) -> WaitTimeout:
 
 def _listed(job_ids: Sequence[int]) -> str:
     return ", ".join(map(str, job_ids[:10])) + (f" and {len(job_ids) - 10} more" if len(job_ids) > 10 else "")
-

@@ -120,14 +120,16 @@ def plan_jobs(collection: meta.Collection, binlogs: str, limit: int, strays: set
                 directories.setdefault(str(segment.group_id or segment.segment_id), []).append(segment)
         avoid = set()
         base = staged_binlogs or binlogs
-        inserts, deltas = (layout.partition_dir(base, kind, collection.collection_id, partition.partition_id) for kind in (layout.INSERT, layout.DELTA))
+        inserts, deltas = (
+            layout.partition_dir(base, kind, collection.collection_id, partition.partition_id) for kind in (layout.INSERT, layout.DELTA)
+        )
         for key in strays if staged_binlogs is None else ():
             for prefix in (inserts, deltas):
                 if key.startswith(prefix):
                     directory = key[len(prefix) :].partition("/")[0]
                     if directory in directories:
                         raise BackupDamaged(
-                            f"{key!r} lies in a segment of {collection.name} but is not part of the backup; Milvus would import it as well. "
+                            f"{key!r} lies in a segment of {collection.name} but is not part of the backup; Milvus would import it too. "
                             "Delete it, or restore from a copy without it"
                         )
                     avoid.add(directory)
@@ -156,6 +158,8 @@ def alias_targets(collections: Sequence[tuple[meta.Collection, CollectionName]])
         for alias in collection.aliases:
             key = (target.database, alias)
             if key in aliases:
-                raise ConfigError(f"alias {alias!r} would point at both {aliases[key]} and {target}; restore them separately or without aliases")
+                raise ConfigError(
+                    f"alias {alias!r} would point at both {aliases[key]} and {target}; restore them separately or without aliases"
+                )
             aliases[key] = target
     return aliases

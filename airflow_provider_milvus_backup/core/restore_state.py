@@ -136,7 +136,12 @@ class RestoreState:
     def table(self, seconds: float) -> list[str]:
         """Return the lines of a table of the collections, with a total."""
         rows = [[str(t.source), str(t.name), f"{t.rows:,}", str(len(t.jobs))] for t in self.targets]
-        total = [f"total, in {duration(seconds)}", "", f"{sum(t.rows for t in self.targets):,}", str(sum(len(t.jobs) for t in self.targets))]
+        total = [
+            f"total, in {duration(seconds)}",
+            "",
+            f"{sum(t.rows for t in self.targets):,}",
+            str(sum(len(t.jobs) for t in self.targets)),
+        ]
         return table(["backup", "restored as", "rows", "jobs"], [*rows, total], names=2)
 
 

@@ -7,7 +7,6 @@ writing. What the official format cannot carry (``is_clustering_key``, ``state``
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
 #: First field id Milvus gives to a user's field; 0 and 1 are the row id and the timestamp.
 FIRST_FIELD_ID = 100
 DYNAMIC_FIELD = "$meta"
+#: 3.0 keeps this among the properties; replaying it shifts the ids of fields added later.
+MAX_FIELD_ID = "max_field_id"
 
 INT, STR, BOOL, PAIRS, STRS, INTS = "int", "str", "bool", "pairs", "strs", "ints"
 
@@ -102,6 +103,16 @@ def checked(node: Node) -> dict[str, Any]:
         ]
     if not any(field.get("is_primary_key") for field in document["fields"]):
         raise BackupDamaged(f"{node.where} of collection {document.get('name')!r} has no primary key field")
+    names = [field["name"] for field in document["fields"]]
+    names += [struct.get("name", "") for struct in document.get("struct_array_fields", [])]
+    if "" in names or len(set(names)) < len(names):
+        raise BackupDamaged(f"{node.where} has fields without a name, or two of one name: {names}")
+    from google.protobuf.message import DecodeError
+
+    try:
+        to_proto(document, "check")
+    except (ValueError, TypeError, DecodeError) as error:
+        raise BackupDamaged(f"{node.where} cannot be sent to Milvus: {error}") from None
     return document
 
 
@@ -167,8 +178,8 @@ def _field_to_message(document: dict[str, Any], field: schema_pb2.FieldSchema) -
     _json_to_message(document, FIELD, field)
     if encoded := document.get("default_value_base64"):
         field.default_value.ParseFromString(base64.b64decode(encoded))
-    elif lossy := document.get("default_value_proto"):
-        # 0.4.26 to 0.5.4 put protobuf bytes into a JSON string; what was not UTF-8 is lost, and then the field has no default.
+    elif (lossy := document.get("default_value_proto")) and "\ufffd" not in lossy:
+        # 0.4.26 to 0.5.4 put protobuf bytes into a JSON string; where they were not UTF-8 the value is lost.
         from google.protobuf.message import DecodeError
 
         try:
@@ -178,8 +189,7 @@ def _field_to_message(document: dict[str, Any], field: schema_pb2.FieldSchema) -
 
 
 def _without_server_managed(document: dict[str, Any]) -> list[dict[str, str]]:
-    # 3.0 keeps `max_field_id` among the properties; replaying it shifts the ids of fields added later.
-    return [pair for pair in document.get("properties", []) if pair["key"] != "max_field_id"]
+    return [pair for pair in document.get("properties", []) if pair["key"] != MAX_FIELD_ID]
 
 
 def _checked_field(node: Node) -> dict[str, Any]:
@@ -191,7 +201,7 @@ def _checked_field(node: Node) -> dict[str, Any]:
             field[key] = value
     try:
         base64.b64decode(field.get("default_value_base64", ""), validate=True)
-    except binascii.Error:
+    except ValueError:
         raise node.wrong("default_value_base64", "base64") from None
     return field
 

@@ -199,9 +199,7 @@ class MilvusServer:
 
     def flush_done(self, name: CollectionName, flushed: Flushed) -> bool:
         """Return whether everything written before the flush is durable, deletes included."""
-        request = _pb().GetFlushStateRequest(
-            segmentIDs=flushed.segment_ids, flush_ts=flushed.flush_ts, collection_name=name.collection
-        )
+        request = _pb().GetFlushStateRequest(segmentIDs=flushed.segment_ids, flush_ts=flushed.flush_ts, collection_name=name.collection)
         return bool(self._call("GetFlushState", request, f"ask whether {name} is flushed", name.database).flushed)
 
     # ---- changing ----------------------------------------------------------------------------------------------------------
@@ -286,9 +284,7 @@ class MilvusServer:
 
     # ---- one request -------------------------------------------------------------------------------------------------------
 
-    def _call(
-        self, rpc: str, request: Any, doing: str, database: str | None = None, *, attempts: int = ATTEMPTS
-    ) -> Any:
+    def _call(self, rpc: str, request: Any, doing: str, database: str | None = None, *, attempts: int = ATTEMPTS) -> Any:
         import grpc
 
         metadata = request_metadata(self.address, database)
@@ -324,7 +320,9 @@ def open_channel(address: MilvusAddress, grpc: Any) -> Any:
         return grpc.insecure_channel(target, options=options)
     if address.server_name:
         options.append(("grpc.ssl_target_name_override", address.server_name))
-    ca, key, certificate = (Path(path).read_bytes() if path else None for path in (address.ca_cert, address.client_key, address.client_cert))
+    ca, key, certificate = (
+        Path(path).read_bytes() if path else None for path in (address.ca_cert, address.client_key, address.client_cert)
+    )
     return grpc.secure_channel(target, ssl_channel_credentials(ca, key, certificate), options=options)
 
 

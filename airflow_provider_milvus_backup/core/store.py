@@ -99,7 +99,10 @@ class ObjectStore:
         """Return a boto3 client for this store; it is safe to share between threads."""
         from botocore.config import Config
 
-        settings = {"retries": {"mode": "standard", "max_attempts": 5}, "s3": {"addressing_style": "path" if self.location.endpoint_url else "auto"}}
+        settings = {
+            "retries": {"mode": "standard", "max_attempts": 5},
+            "s3": {"addressing_style": "path" if self.location.endpoint_url else "auto"},
+        }
         return self._session.client(
             "s3",
             endpoint_url=self.location.endpoint_url,
@@ -183,7 +186,9 @@ def storage_error(error: BaseException, doing: str) -> StorageError:
             return NotInStorage(f"{doing}: the bucket does not exist; create it or correct the bucket name")
         return NotInStorage(f"{doing}: not found")
     if any(sign in str(error) for sign in ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken")):
-        return StorageDenied(f"{doing}: the access key, secret key or session token is wrong or expired; correct the aws connection ({text})")
+        return StorageDenied(
+            f"{doing}: the access key, secret key or session token is wrong or expired; correct the aws connection ({text})"
+        )
     if type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError") or "AccessDenied" in str(error):
         return StorageDenied(f"{doing}: access denied; the key lacks this permission on the bucket ({text})")
     if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
@@ -199,7 +204,13 @@ def throttled(error: BaseException) -> bool:
 
 def transient(error: BaseException) -> bool:
     """Return whether the same request may succeed when it is repeated."""
-    return throttled(error) or type(error).__name__ in ("GenericError", "JoinError", "EndpointConnectionError", "ReadTimeoutError", "ConnectTimeoutError")
+    return throttled(error) or type(error).__name__ in (
+        "GenericError",
+        "JoinError",
+        "EndpointConnectionError",
+        "ReadTimeoutError",
+        "ConnectTimeoutError",
+    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -215,7 +215,7 @@ class MilvusBackupHook(BaseHook):
     def load_restore(self, backup_name: str, restore_id: str) -> RestoreState:
         """Return the state of a restore that was started earlier, maybe by another task."""
         with self._restore_run() as run:
-            return run.load_state(backup_name, restore_id)
+            return run.states.load(backup_name, restore_id)
 
     def poll_restore(self, state: RestoreState) -> bool:
         """Look once at every import job that has not ended; returns whether all have. Raises ImportFailed."""

@@ -20,7 +20,8 @@ class MilvusBaseOperator(BaseOperator):
     """An operator that works on one Milvus and one backup storage.
 
     :param milvus_conn_id: the ``milvus`` connection
-    :param aws_conn_id: the ``aws`` connection of Milvus's own storage; by default the one the ``milvus`` connection names, else ``aws_default``
+    :param aws_conn_id: the ``aws`` connection of Milvus's own storage; by default the one that the ``milvus`` connection names,
+        else ``aws_default``
     :param backup_aws_conn_id: the ``aws`` connection of the backup storage; by default the same
     :param backup_bucket: where backups are kept; by default Milvus's own bucket
     :param backup_root_path: the path below which backups are kept; by default ``backup``

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 class MilvusImportSensor(BaseSensorOperator):
     """Wait for the import jobs of a restore and finish it: check rows, load, remove staged objects.
 
-    It takes over from a ``MilvusRestoreOperator(wait_for_completion=False)``, or from a restore whose wait timed out, and returns the summary
-    that the operator would have returned. Works in modes ``poke`` and ``reschedule`` and deferred.
+    It takes over from a ``MilvusRestoreOperator(wait_for_completion=False)``, or from a restore whose wait timed out, and returns
+    the summary that the operator would have returned. Works in modes ``poke`` and ``reschedule`` and deferred.
 
     :param restore: what the restore operator returned (``restore.output``)
     :param backup_name: instead of ``restore``: the backup

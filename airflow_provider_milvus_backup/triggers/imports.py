@@ -126,7 +126,9 @@ class MilvusImportTrigger(BaseTrigger):
                     return self._event("failed", f"import job {status.job_id}: {status.reason or status.state.value}")
                 if status.state is imports.JobState.COMPLETED:
                     pending.remove(status.job_id)
-                    self.log.info("import job %s: %s rows, %s of %s jobs to go", status.job_id, f"{status.rows:,}", len(pending), len(self.job_ids))
+                    self.log.info(
+                        "import job %s: %s rows, %s of %s jobs to go", status.job_id, f"{status.rows:,}", len(pending), len(self.job_ids)
+                    )
             if not pending:
                 return self._event("success", f"{len(self.job_ids)} import jobs completed")
             if self.deadline is not None and time.time() >= self.deadline:

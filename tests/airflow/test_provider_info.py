@@ -161,8 +161,8 @@ def test_airflow_2_keeps_the_token_when_another_field_is_edited() -> None:
     assert box(saved) == views.SENSITIVE_FIELD_PLACEHOLDER
     assert box(TokenForm()) == ""
     # Shown again because of a mistake elsewhere: neither the typed secret, nor a promise to keep the old one.
-    assert box(TokenForm(MultiDict(token="typed"))) == ""
-    assert box(TokenForm(MultiDict(token=views.SENSITIVE_FIELD_PLACEHOLDER))) == views.SENSITIVE_FIELD_PLACEHOLDER
+    assert box(TokenForm(MultiDict({"token": "typed"}))) == ""
+    assert box(TokenForm(MultiDict({"token": views.SENSITIVE_FIELD_PLACEHOLDER}))) == views.SENSITIVE_FIELD_PLACEHOLDER
 
 
 # --- what Airflow makes of it ------------------------------------------------------------------------------------

@@ -64,13 +64,11 @@ def test_any_other_key_is_not_a_log(key: str) -> None:
     assert layout.parse_delta("files", key) is None
 
 
-@pytest.mark.xfail(reason="lead: parse_* cut len(root) characters off the key without looking at them")
 @pytest.mark.parametrize("key", ["other/insert_log/1/2/3/4/5", "filesXinsert_log/1/2/3/4/5"])
 def test_a_key_below_another_root_is_not_a_log(key: str) -> None:
     assert layout.parse_insert("files", key) is None
 
 
-@pytest.mark.xfail(reason="lead: \\d in the patterns matches digits of every script, so another key is built than was read")
 @pytest.mark.parametrize("digit", ["\u0661", "\uff11"])
 def test_digits_of_other_scripts_are_not_ids(digit: str) -> None:
     assert layout.parse_insert("files", f"files/insert_log/{digit}/2/3/4/5") is None

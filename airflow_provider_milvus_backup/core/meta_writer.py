@@ -1,0 +1,153 @@
+"""A backup → its five meta files: pure functions.
+
+The format is that of ``milvus-backup`` (``core/proto/backup.proto`` and ``internal/meta`` of ``zilliztech/milvus-backup``): Go's JSON of
+protobuf structs, compact, integers as numbers, zero values left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from . import layout
+from .meta import Backup, Collection, FieldLogs, Partition, Segment
+
+
+def to_files(backup: Backup, milvus_root: str) -> Iterator[tuple[str, bytes]]:
+    """Iterate over (file name, content) in the order to write them: full_meta.json first, the commit mark backup_meta.json last.
+
+    One at a time, because two of them name every object. ``milvus_root`` is the root path of the source Milvus, which ``log_path``
+    records.
+    """
+    yield "full_meta.json", to_json(full_meta(backup, milvus_root))
+    levels = [
+        {**_collection(backup, collection), "partition_backups": [_partition(collection, p) for p in collection.partitions]}
+        for collection in backup.collections
+    ]
+    yield "collection_meta.json", to_json({"infos": levels})
+    partitions = [(collection, partition) for collection in backup.collections for partition in collection.partitions]
+    yield "partition_meta.json", to_json({"infos": [_partition(collection, partition) for collection, partition in partitions]})
+    yield (
+        "segment_meta.json",
+        to_json({"infos": [_segment(collection, s, milvus_root) for collection, partition in partitions for s in partition.segments]}),
+    )
+    yield "backup_meta.json", to_json(_head(backup))
+
+
+def full_meta(backup: Backup, milvus_root: str) -> dict[str, Any]:
+    """Return the document of full_meta.json, which holds everything."""
+    collections = [
+        {
+            **_collection(backup, collection),
+            "partition_backups": [
+                {
+                    **_partition(collection, partition),
+                    **_kept({"segment_backups": [_segment(collection, segment, milvus_root) for segment in partition.segments]}),
+                }
+                for partition in collection.partitions
+            ],
+            **_kept({"l0_segments": [_segment(collection, segment, milvus_root) for segment in collection.l0_segments]}),
+        }
+        for collection in backup.collections
+    ]
+    databases = [_kept({"db_name": d.name, "db_id": d.database_id, "properties": _pairs(d.properties)}) for d in backup.databases]
+    return {**_head(backup), "collection_backups": collections, "database_backups": databases}
+
+
+def to_json(document: dict[str, Any]) -> bytes:
+    """Return a document as Go writes it."""
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _head(b: Backup) -> dict[str, Any]:
+    return {"id": b.backup_id, "state_code": 0, "name": b.name, "size": b.size, "milvus_version": b.server_version}
+
+
+def _collection(backup: Backup, c: Collection) -> dict[str, Any]:
+    properties = _pairs(c.properties)
+    # Readers of different age take the properties from different places, so both places say the same.
+    return {
+        **_kept(
+            {
+                "id": backup.backup_id,
+                "collection_id": c.collection_id,
+                "db_name": c.name.database,
+                "collection_name": c.name.collection,
+                "schema": _kept({**c.schema, "properties": properties}),
+                "shards_num": c.shards,
+                "consistency_level": c.consistency_level,
+                "backup_timestamp": c.backup_timestamp,
+                "index_infos": [
+                    _kept(
+                        {
+                            "field_name": index.field_name,
+                            "index_name": index.index_name,
+                            "index_type": index.index_type,
+                            "params": index.params,
+                            "index_id": index.index_id,
+                        }
+                    )
+                    for index in c.indexes
+                ],
+                "load_state": c.load_state,
+                "backup_physical_timestamp": c.backup_physical_timestamp,
+                "channel_checkpoints": c.channel_checkpoints,
+                "properties": properties,
+                "db_id": c.database_id,
+                "created_timestamp": c.created_timestamp,
+                "virtual_channel_names": c.virtual_channels,
+                "physical_channel_names": c.physical_channels,
+                "aliases": c.aliases,
+            }
+        ),
+        "size": c.size,
+        "has_index": bool(c.indexes),
+    }
+
+
+def _partition(c: Collection, p: Partition) -> dict[str, Any]:
+    kept = _kept({"partition_id": p.partition_id, "partition_name": p.name, "collection_id": c.collection_id, "load_state": p.load_state})
+    return {**kept, "size": p.size}
+
+
+def _segment(c: Collection, s: Segment, root: str) -> dict[str, Any]:
+    inserts = [
+        _logs(
+            fields,
+            [layout.source_insert(root, c.collection_id, s.partition_id, s.segment_id, fields.field_id, log.log_id) for log in fields.logs],
+        )
+        for fields in s.inserts
+    ]
+    deltas = [
+        _logs(fields, [layout.source_delta(root, c.collection_id, s.partition_id, s.segment_id, log.log_id) for log in fields.logs])
+        for fields in s.deltas
+    ]
+    kept = _kept(
+        {
+            "segment_id": s.segment_id,
+            "collection_id": c.collection_id,
+            "partition_id": s.partition_id,
+            "num_of_rows": s.rows,
+            "binlogs": inserts,
+            "deltalogs": deltas,
+            "group_id": s.group_id,
+            "is_l0": s.is_l0,
+            "v_channel": s.v_channel,
+            "storage_version": s.storage_version,
+        }
+    )
+    return {**kept, "size": s.size}
+
+
+def _logs(fields: FieldLogs, paths: list[str]) -> dict[str, Any]:
+    logs = [{"log_path": path, "log_size": log.size, "log_id": log.log_id} for path, log in zip(paths, fields.logs, strict=True)]
+    return _kept({"fieldID": fields.field_id, "binlogs": logs})
+
+
+def _pairs(pairs: list[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"key": key, "value": value} for key, value in pairs]
+
+
+def _kept(document: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if value not in (None, 0, "", [], {})}

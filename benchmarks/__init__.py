@@ -1,0 +1,24 @@
+"""What the provider costs, measured: ``python -m benchmarks`` prints one JSON line per result."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import NamedTuple
+
+
+class Result(NamedTuple):
+    """One measured number; ``target`` is what issue 2 asks for, None where it asks for nothing."""
+
+    name: str
+    value: float
+    unit: str
+    target: str | None
+
+    def __str__(self) -> str:
+        return json.dumps(self._asdict())
+
+
+def remark(text: str) -> None:
+    """Tell a person, on stderr, what lies behind a number."""
+    print(f"  {text}", file=sys.stderr, flush=True)

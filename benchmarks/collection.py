@@ -1,0 +1,122 @@
+"""A collection without a Milvus: the keys in its bucket, and a server that reports its segments."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+
+from airflow_provider_milvus_backup.core import layout
+from airflow_provider_milvus_backup.core.backup import BackupRun
+from airflow_provider_milvus_backup.core.names import CollectionName
+from airflow_provider_milvus_backup.core.report import Reporter
+from airflow_provider_milvus_backup.core.server import Flushed, MilvusServer, ServerSegment
+from airflow_provider_milvus_backup.core.settings import MilvusAddress, S3Location, Settings
+from airflow_provider_milvus_backup.core.store import ObjectStore
+
+BUCKET, ROOT, BACKUPS = "a-bucket", "files", "backup"
+COLLECTION, PARTITION, FIRST_ID = 446930823172398000, 446930823172398001, 446930823172400000
+FIELDS = (0, 1, *range(100, 118))  # two system fields, 18 of the user's
+
+
+@dataclass(frozen=True)
+class Shape:
+    """``segments`` segments with ``logs`` binlogs of each of 20 fields."""
+
+    segments: int
+    logs: int
+
+    @property
+    def objects(self) -> int:
+        return self.segments * len(FIELDS) * self.logs
+
+    def segment_ids(self) -> list[int]:
+        return [FIRST_ID + 1000 * number for number in range(self.segments)]
+
+    def sizes(self) -> dict[str, int]:
+        """Return the size of every object by ``bucket/key``."""
+        keys = (
+            layout.source_insert(ROOT, COLLECTION, PARTITION, segment, field, segment + log)
+            for segment in self.segment_ids()
+            for field in FIELDS
+            for log in range(self.logs)
+        )
+        return {f"{BUCKET}/{key}": 10_000 + number % 1000 for number, key in enumerate(keys)}
+
+
+class ReportedMilvus(MilvusServer):
+    """Answers what a backup asks as Milvus would, for one collection ``coll`` of a shape."""
+
+    version = "v2.3.5"
+    release = (2, 3, 5)
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(MilvusAddress("nowhere"))
+        self.shape = shape
+
+    def databases(self) -> list[str]:
+        return ["default"]
+
+    def collections(self, database: str) -> list[str]:
+        return ["coll"]
+
+    def describe(self, name: CollectionName) -> Any:
+        from pymilvus.grpc_gen import milvus_pb2, schema_pb2
+
+        types = schema_pb2.DataType
+        described = milvus_pb2.DescribeCollectionResponse(collectionID=COLLECTION, shards_num=2, db_name="default")
+        described.schema.name = "coll"
+        described.schema.fields.add(fieldID=100, name="id", data_type=types.Int64, is_primary_key=True)
+        vector = described.schema.fields.add(fieldID=101, name="vector", data_type=types.FloatVector)
+        vector.type_params.add(key="dim", value="768")
+        for field_id in FIELDS[4:]:
+            described.schema.fields.add(fieldID=field_id, name=f"f{field_id}", data_type=types.Double)
+        return described
+
+    def load_state(self, name: CollectionName, partition: str | None = None) -> str:
+        return "NotLoad"
+
+    def partitions(self, name: CollectionName) -> list[tuple[int, str]]:
+        return [(PARTITION, "_default")]
+
+    def indexes(self, name: CollectionName) -> list[Any]:
+        return []
+
+    def segments(self, name: CollectionName) -> list[ServerSegment]:
+        return [ServerSegment(segment, PARTITION, 1000, is_l0=False, storage_version=0, v_channel="") for segment in self.shape.segment_ids()]
+
+    def flush(self, name: CollectionName) -> Flushed:
+        return Flushed([], 446930823172399999, 1700000000, {})
+
+    def flush_done(self, name: CollectionName, flushed: Flushed) -> bool:
+        return True
+
+
+class Quiet(Reporter):
+    """Says nothing, and how long each phase took afterwards."""
+
+    @contextlib.contextmanager
+    def phase(self, title: str) -> Any:
+        yield
+
+    def line(self, text: str) -> None:
+        pass
+
+
+def location(endpoint: str, keys: Sequence[str], root: str, bucket: str = BUCKET) -> S3Location:
+    """Return a place in a bucket; ``keys`` are access key and secret key."""
+    access, secret = keys
+    return S3Location(bucket, root, lambda: boto3.Session(access, secret, region_name="us-east-1"), endpoint_url=endpoint)
+
+
+def backup_run(endpoint: str, shape: Shape) -> BackupRun:
+    """Return a run that backs the collection up inside one slow store."""
+    source, destination = (location(endpoint, ("key", "secret"), root) for root in (ROOT, BACKUPS))
+    server = ReportedMilvus(shape)
+    return BackupRun(
+        Settings(server.address, source, destination), server, ObjectStore(source), ObjectStore(destination), Quiet(), threading.Event()
+    )

@@ -1,0 +1,82 @@
+"""Real servers for the session, and one collection of every shape, backed up and restored once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from airflow_provider_milvus_backup.core.names import CollectionName
+from demo import servers
+from tests.integration import data
+from tests.integration.clusters import A_BUCKET, B_BUCKET, ONLY_B, USERS, VAULT, Cluster, location
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.S3Server]:
+    """The S3 of Milvus A, with a second bucket for backups."""
+    with servers.s3_server(tmp_path_factory.mktemp("s3"), identities=[user.identity() for user in USERS]) as server:
+        server.create_bucket(A_BUCKET)
+        server.create_bucket(VAULT)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def other_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.S3Server]:
+    """Another endpoint with other credentials."""
+    with servers.s3_server(tmp_path_factory.mktemp("other-s3"), identities=[user.identity() for user in USERS]) as server:
+        server.create_bucket(B_BUCKET)
+        server.create_bucket(VAULT)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def a(tmp_path_factory: pytest.TempPathFactory, s3: servers.S3Server) -> Iterator[Cluster]:
+    """Milvus A: open to everybody, backups in its own bucket."""
+    with servers.milvus_server(tmp_path_factory.mktemp("a"), s3, bucket=A_BUCKET) as milvus:
+        cluster = Cluster(milvus, s3, location(s3, A_BUCKET))
+        yield cluster
+        cluster.close()
+
+
+@pytest.fixture(scope="session")
+def b(tmp_path_factory: pytest.TempPathFactory, other_s3: servers.S3Server) -> Iterator[Cluster]:
+    """Milvus B: asks for a password, elsewhere, with a deep root path and credentials for its own bucket only."""
+    identity = ONLY_B.identity()
+    limited = replace(other_s3, access_key=identity["access_key"], secret_key=identity["secret_key"])
+    with servers.milvus_server(tmp_path_factory.mktemp("b"), limited, bucket=B_BUCKET, root_path="deep/er", auth=True) as milvus:
+        cluster = Cluster(milvus, limited, location(limited, B_BUCKET))
+        yield cluster
+        cluster.close()
+
+
+@dataclass(frozen=True)
+class Zoo:
+    """One collection of every shape on Milvus A, as it was when it was backed up."""
+
+    cluster: Cluster
+    #: Rows by collection, read just before the backup.
+    rows: dict[CollectionName, data.Contents]
+    summary: dict[str, Any]
+    name: str = "zoo"
+
+
+@pytest.fixture(scope="session")
+def zoo(a: Cluster) -> Zoo:
+    """Every shape, backed up as ``zoo``; some loaded, some not, some in part."""
+    data.make_zoo(a.client, a.server)
+    rows = {shape.name: a.contents(shape.name, load=False) for shape in data.ZOO if shape is not data.BARE}
+    rows[data.BARE.name] = {"_default": {n: data.BARE.row(n) for n in range(40)}}
+    a.server.release_collection(data.VARCHAR.name)
+    a.server.release_collection(data.AUTO.name)
+    a.server.load(data.AUTO.name, partitions=["loaded", "_default"])
+    data.wait_until(lambda: a.server.load_state(data.AUTO.name) == "Loaded")
+    return Zoo(a, rows, a.backup("zoo", [str(shape.name) for shape in data.ZOO]))
+
+
+@pytest.fixture(scope="session")
+def head(zoo: Zoo) -> dict[str, Any]:
+    """A backup of MANY alone, as ``head``."""
+    return zoo.cluster.backup("head", "zoo_many")
