@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _CREDENTIAL_LIFE = timedelta(minutes=9)
 _PAGE = 1000
 _CODE = re.compile(r"<Code>(\w+)</Code>")
+_BUSY = re.compile(
+    r"status code: (?:429|503)\b|[<(](?:Code>)?(?:SlowDown|ServiceUnavailable|TooManyRequests|RequestLimitExceeded|429|503)[<)]"
+)
 _MESSAGE = re.compile(r"<Message>([^<]{1,200})")
 
 
@@ -197,9 +200,8 @@ def storage_error(error: BaseException, doing: str) -> StorageError:
 
 
 def throttled(error: BaseException) -> bool:
-    """Return whether the store asked for fewer requests."""
-    text = str(error)
-    return any(sign in text for sign in ("503", "429", "SlowDown", "Too Many Requests", "Service Unavailable", "ServiceUnavailable"))
+    """Return whether the store asked for fewer requests. Only status and code are looked at: ids in a key may contain ``503``."""
+    return _BUSY.search(str(error)) is not None
 
 
 def transient(error: BaseException) -> bool:

@@ -22,7 +22,7 @@ from demo import servers
 KEYS = {
     name: {
         "name": name,
-        "access_key": f"AK{name.upper()}",
+        "access_key": f"AKPLANTED{name.upper()}",
         "secret_key": f"planted-secret-of-{name}",
         "actions": [f"{action}:{bucket}" for action in ("Read", "Write", "List", "Tagging") for bucket in buckets],
     }
@@ -89,8 +89,8 @@ class Stack:
         return [item["Key"] for page in pages for item in page.get("Contents", [])]
 
     def staged(self) -> list[str]:
-        """Return the objects in Milvus's bucket that are not Milvus's own: what a restore has staged and not removed."""
-        return [key for key in self.keys("a-bucket") if not key.startswith("files/")]
+        """Return what restores have staged in Milvus's bucket and not removed."""
+        return self.keys("a-bucket", "restore-temp-")
 
     def connections(self) -> dict[str, dict[str, Any]]:
         """Return the connections of Milvus A as the fields of their JSON form."""
@@ -211,13 +211,15 @@ def _fill(stack: Stack) -> None:
     client.insert("coll", rows(800, 1200, **numbered), partition_name="archive")
     client.delete("coll", filter="id in [3, 5, 801]")
     client.flush("coll")
-    client.load_collection("coll")
+    client.load_collection("coll", _async=True)
     client.insert("coll", rows(1200, 1300, **numbered))
     client.delete("coll", filter="id in [7, 900, 1201]")
 
     create(client, "tags", lambda schema: schema.add_field("name", DataType.VARCHAR, max_length=40, is_primary=True), dynamic=False)
     client.insert("tags", rows(0, 120, name=lambda i: f"tag-{i}"))
-    client.load_collection("tags")
+    client.load_collection("tags", _async=True)
     create(second, "docs", lambda schema: schema.add_field("id", DataType.INT64, is_primary=True, auto_id=True), dynamic=False)
     second.insert("docs", rows(0, 80))
     second.load_collection("docs")
+    for name in ("coll", "tags"):
+        client.load_collection(name)  # waits

@@ -40,7 +40,8 @@ ids = st.integers(1, 2**63 - 1)
 zero_or_id = st.integers(0, 2**63 - 1)
 timestamps = st.integers(0, 2**64 - 1)
 string_pairs = st.lists(st.tuples(text, text), max_size=2)
-logs = st.lists(st.builds(Log, zero_or_id, zero_or_id), min_size=1, max_size=3, unique_by=lambda log: log.log_id)
+sizes = st.integers(0, 2**50)
+logs = st.lists(st.builds(Log, zero_or_id, sizes), min_size=1, max_size=3, unique_by=lambda log: log.log_id)
 field_logs = st.lists(st.builds(FieldLogs, zero_or_id, logs), max_size=3, unique_by=lambda found: found.field_id)
 
 
