@@ -11,7 +11,7 @@ from .errors import BackupDamaged
 
 MAX_INT64 = 2**63 - 1
 MAX_UINT64 = 2**64 - 1
-_SURROGATE = re.compile(rb"\\u[dD][89abAB]")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class Node:
@@ -29,7 +29,8 @@ class Node:
     def parse(cls, data: bytes, file: str) -> Node:
         """Return the root of a file; raises BackupDamaged when it is not JSON or not an object."""
         try:
-            value = json.loads(data)
+            # Given bytes, json.loads would let half characters pass.
+            value = json.loads(data.decode())
             if _SURROGATE.search(data):  # half a character can be read, but neither be sent nor written again
                 json.dumps(value, ensure_ascii=False).encode()
             return cls(value, file)

@@ -32,6 +32,9 @@ def from_files(files: Mapping[str, bytes]) -> Backup:
     for node in levels["segment_meta.json"]:
         segments.setdefault((node.integer("collection_id"), node.integer("partition_id", low=-1)), []).append(node)
     partitions: dict[int, list[Partition]] = {}
+    known_partitions = {(node.integer("collection_id"), node.integer("partition_id")) for node in levels["partition_meta.json"]}
+    if lost_ids := {ids for ids in segments if ids[1] != layout.ALL_PARTITIONS} - known_partitions:
+        raise BackupDamaged(f"partition_meta.json lacks partition {min(lost_ids)[1]}, of which segment_meta.json names segments")
     for node in levels["partition_meta.json"]:
         ids = (node.integer("collection_id"), node.integer("partition_id"))
         found = segments.get(ids, [])
@@ -155,7 +158,10 @@ def _read_logs(segment: Node, key: str) -> list[FieldLogs]:
         _once(node, "log", (log.log_id for log in logs))
         if logs:
             fields.append(FieldLogs(node.integer("fieldID"), logs))
-    _once(segment, f"field in {key}", (found.field_id for found in fields))
+    if key == "binlogs":
+        _once(segment, "field", (found.field_id for found in fields))
+    else:
+        _once(segment, "delta log", (log.log_id for found in fields for log in found.logs))
     return fields
 
 

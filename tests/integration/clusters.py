@@ -62,7 +62,7 @@ def location(s3: servers.S3Server, bucket: str, root_path: str = "backup", user:
 
 
 class Lines:
-    """A logger that keeps what is written to it."""
+    """A logger that keeps what is written to it; pytest shows it when a test fails."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -70,6 +70,7 @@ class Lines:
     def info(self, text: str, *args: object) -> None:
         """Keep a line."""
         self.lines.append(text % args)
+        print(self.lines[-1])  # noqa: T201
 
     warning = info
 
@@ -155,7 +156,7 @@ class Cluster:
         run = RestoreRun.open(settings or self.settings, Reporter(self.log))
         try:
             state = run.start(name, restore_id or f"{name}-{len(self.log.lines)}", RestoreOptions(**options))
-            run.wait(state, 120, 1.0)
+            run.wait(state, 280, 1.0)
             return run.finish(state)
         finally:
             run.server.close()

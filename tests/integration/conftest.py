@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,13 @@ from airflow_provider_milvus_backup.core.names import CollectionName
 from demo import servers
 from tests.integration import data
 from tests.integration.clusters import A_BUCKET, B_BUCKET, ONLY_B, USERS, VAULT, Cluster, location
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Allow for the time that the first test of a module spends on servers and on what all of them share."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(600))
 
 
 @pytest.fixture(scope="session")

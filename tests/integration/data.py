@@ -150,8 +150,8 @@ TYPES = Collection(
     description="every type, größer ✓",
     options={"num_shards": 2, "properties": {"collection.ttl.seconds": TTL}, "consistency_level": "Session"},
 )
-#: The partitions of TYPES that hold rows; the other 22 are empty.
-TYPES_FILLED = ["_default", *(f"p{i:02}" for i in range(7))]
+#: The partitions of TYPES that hold rows; the other 25 are empty.
+TYPES_FILLED = ["_default", "p00", "p03", "p09", "p28"]
 
 VARCHAR = Collection(
     CollectionName("default", "zoo_varchar"),
@@ -185,7 +185,7 @@ PARTITION_KEY = Collection(
     ],
     lambda n: {"id": n, "tenant": f"tenant {n % TENANTS}", "vector": vector(n)},
     index=FLAT,
-    options={"num_partitions": 4},
+    options={"num_partitions": 3},
 )
 EMPTY = docs("zoo_empty", partitions=["also_empty"])
 BARE = Collection(CollectionName("default", "zoo_bare"), docs("").fields, docs("").row, dynamic=True)
@@ -219,40 +219,36 @@ def make_zoo(client: Callable[[str], MilvusClient], server: MilvusServer) -> Non
     def insert(shape: Collection, numbers: Iterable[int], partition: str = "") -> list[Any]:
         return shape.insert(client(shape.name.database), numbers, partition)
 
-    def types(start: int) -> None:
-        for i, partition in enumerate(TYPES_FILLED):
-            insert(TYPES, range(start + 20 * i, start + 20 * i + 15), partition)
-
-    types(0)
+    for i, partition in enumerate(TYPES_FILLED):
+        insert(TYPES, range(100 * i, 100 * i + 40), partition)
     insert(VARCHAR, range(300))
-    autos = insert(AUTO, range(100)) + insert(AUTO, range(100, 200), "loaded") + insert(AUTO, range(200, 250), "released")
+    autos = insert(AUTO, range(100, 200), "loaded") + insert(AUTO, range(200, 250), "released")
     insert(PARTITION_KEY, range(240))
-    insert(DELETED, range(50))
     insert(MANY, range(100))
+    insert(MANY, range(300, 350), "second")
     insert(SAME_NAME, range(60))
-    flush(server, [TYPES, VARCHAR, AUTO, PARTITION_KEY, DELETED, MANY, SAME_NAME])
+    flush(server, [TYPES, VARCHAR, AUTO, PARTITION_KEY, MANY, SAME_NAME])
 
-    types(1000)
-    one.delete(TYPES.name.collection, ids=[number - 100 for number in range(0, 60, 7)])
+    insert(TYPES, range(1000, 1040))
+    one.delete(TYPES.name.collection, ids=[number - 100 for number in range(0, 40, 7)])
     one.delete(VARCHAR.name.collection, ids=[f"schlüssel-{n}" for n in range(0, 300, 10)])
     one.delete(AUTO.name.collection, ids=autos[::9])
-    one.delete(DELETED.name.collection, ids=list(range(50)))
     insert(MANY, range(100, 200))
     one.delete(MANY.name.collection, ids=list(range(0, 100, 5)))
-    flush(server, [TYPES, VARCHAR, AUTO, DELETED, MANY])
+    flush(server, [TYPES, VARCHAR, AUTO, MANY])
 
     # From here on nothing is flushed before the backup.
-    for number in range(3, 15):  # in `_default`; the same keys with other values
+    for number in range(3, 15):  # the same keys with other values
         one.upsert(TYPES.name.collection, [{**TYPES.row(number), "text": f"upserted {number}"}])
     one.upsert(TYPES.name.collection, [TYPES.row(5000)], partition_name="p03")
-    types(2000)
-    one.delete(TYPES.name.collection, ids=[number - 100 for number in range(1000, 1060, 7)])
+    insert(TYPES, range(2000, 2040))
+    one.delete(TYPES.name.collection, ids=[number - 100 for number in range(1000, 1040, 7)])
     insert(BARE, range(40))
     insert(MANY, range(200, 300))
-    insert(MANY, range(300, 350), "second")
     one.delete(MANY.name.collection, ids=[*range(101, 200, 5), *range(202, 300, 5), 301])
-    insert(PARTITION_KEY, range(240, 300))
     one.delete(PARTITION_KEY.name.collection, ids=list(range(0, 240, 11)))
+    insert(DELETED, range(50))
+    one.delete(DELETED.name.collection, ids=list(range(50)))
     load(server, [shape.name for shape in ZOO if shape is not BARE])
 
 
