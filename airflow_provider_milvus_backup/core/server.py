@@ -177,7 +177,8 @@ class MilvusServer:
                 rows=info.num_rows,
                 is_l0=info.level == 1,
                 storage_version=info.storage_version,
-                v_channel=info.insert_channel,
+                # A field of pymilvus 3; without it import groups segments all the same.
+                v_channel=getattr(info, "insert_channel", ""),
             )
             for info in answer.infos
             if info.state == flushed
