@@ -77,7 +77,7 @@ $(UV):
 
 # Bytecode is compiled here, once: where PYTHONDONTWRITEBYTECODE is set every start of Airflow would compile it again.
 .venv/%/.installed: pyproject.toml constraints/constraints-%.txt | $(UV)
-	@$(heading) "Airflow $* into .venv/$*"
-	@$(UV) venv --quiet --clear --python .venv/bootstrap/bin/python .venv/$*
+	@$(heading) "Airflow $* into .venv/$*: a minute or two the first time"
+	@test -x .venv/$*/bin/python || $(UV) venv --quiet --clear --python .venv/bootstrap/bin/python .venv/$*
 	@$(UV) pip install --quiet --compile-bytecode --python .venv/$*/bin/python -c constraints/constraints-$*.txt -e '.[dev]'
 	@touch $@

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -22,3 +23,9 @@ class Result(NamedTuple):
 def remark(text: str) -> None:
     """Tell a person, on stderr, what lies behind a number."""
     print(f"  {text}", file=sys.stderr, flush=True)
+
+
+def peak_mb() -> float:
+    """Return the largest resident size this process had. Not ``ru_maxrss``: that counts the parent's size at the fork as well."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024 / 1e6

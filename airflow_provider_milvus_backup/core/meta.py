@@ -13,10 +13,11 @@ from .names import CollectionName
 
 
 class Log(NamedTuple):
-    """One insert binlog or delta log: its id (the last part of its key) and its size in bytes."""
+    """One insert binlog or delta log: its id (the last part of its key), its size in bytes, and in a plan its ETag."""
 
     log_id: int
     size: int
+    etag: str = ""
 
 
 class FieldLogs(NamedTuple):

@@ -30,34 +30,49 @@ def to_files(backup: Backup, milvus_root: str) -> Iterator[tuple[str, bytes]]:
     yield "partition_meta.json", to_json({"infos": [_partition(collection, partition) for collection, partition in partitions]})
     yield (
         "segment_meta.json",
-        to_json({"infos": [_segment(collection, s, milvus_root) for collection, partition in partitions for s in partition.segments]}),
+        to_json({"infos": (_segment(collection, s, milvus_root) for collection, partition in partitions for s in partition.segments)}),
     )
     yield "backup_meta.json", to_json(_head(backup))
 
 
 def full_meta(backup: Backup, milvus_root: str) -> dict[str, Any]:
-    """Return the document of full_meta.json, which holds everything."""
-    collections = [
-        {
-            **_collection(backup, collection),
-            "partition_backups": [
-                {
-                    **_partition(collection, partition),
-                    **_kept({"segment_backups": [_segment(collection, segment, milvus_root) for segment in partition.segments]}),
-                }
-                for partition in collection.partitions
-            ],
-            **_kept({"l0_segments": [_segment(collection, segment, milvus_root) for segment in collection.l0_segments]}),
-        }
-        for collection in backup.collections
-    ]
+    """Return the document of full_meta.json, which holds everything, for :func:`to_json`."""
     databases = [_kept({"db_name": d.name, "db_id": d.database_id, "properties": _pairs(d.properties)}) for d in backup.databases]
+    collections = (_full_collection(backup, collection, milvus_root) for collection in backup.collections)
     return {**_head(backup), "collection_backups": collections, "database_backups": databases}
 
 
+def _full_collection(backup: Backup, c: Collection, root: str) -> dict[str, Any]:
+    def segments(found: list[Segment]) -> Iterator[dict[str, Any]] | None:
+        return (_segment(c, segment, root) for segment in found) if found else None
+
+    partitions = ({**_partition(c, p), **_kept({"segment_backups": segments(p.segments)})} for p in c.partitions)
+    return {**_collection(backup, c), "partition_backups": partitions, **_kept({"l0_segments": segments(c.l0_segments)})}
+
+
 def to_json(document: dict[str, Any]) -> bytes:
-    """Return a document as Go writes it."""
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    """Return a document as Go writes it. An iterator in it becomes an array whose items never exist all at once."""
+    return b"".join(_pieces(document))
+
+
+def _pieces(value: Any) -> Iterator[bytes]:
+    if isinstance(value, Iterator):
+        yield b"["
+        for index, item in enumerate(value):
+            yield b"," if index else b""
+            yield from _pieces(item)
+        yield b"]"
+    elif isinstance(value, dict) and any(isinstance(member, (Iterator, dict)) for member in value.values()):
+        for index, (key, member) in enumerate(value.items()):
+            yield (b"," if index else b"{") + _piece(key) + b":"
+            yield from _pieces(member)
+        yield b"}"
+    else:
+        yield _piece(value)
+
+
+def _piece(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _head(b: Backup) -> dict[str, Any]:

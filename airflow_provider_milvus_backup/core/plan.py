@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from . import layout, meta, meta_reader, meta_writer
@@ -19,16 +19,12 @@ PLAN_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class BackupPlan:
-    """Everything that copy and commit need; travels between tasks and workers as JSON.
-
-    ``etags`` maps a source key to the ETag it had when it was listed.
-    """
+    """Everything that copy and commit need; travels between tasks and workers as JSON."""
 
     backup: meta.Backup
     strategy: str
     milvus_root: str
     backup_root: str
-    etags: dict[str, str] = field(default_factory=dict)
 
     def copies(self) -> Iterator[Copy]:
         """Iterate over the objects to copy."""
@@ -40,12 +36,12 @@ class BackupPlan:
                 for fields in s.inserts:
                     for log in fields.logs:
                         source = layout.source_insert(self.milvus_root, cid, s.partition_id, s.segment_id, fields.field_id, log.log_id)
-                        yield Copy(source, f"{inserts}{fields.field_id}/{log.log_id}", log.size)
+                        yield Copy(source, f"{inserts}{fields.field_id}/{log.log_id}", log.size, log.etag)
                 deltas = layout.segment_dir(binlogs, layout.DELTA, cid, s.partition_id, s.group_id, s.segment_id)
                 for fields in s.deltas:
                     for log in fields.logs:
                         source = layout.source_delta(self.milvus_root, cid, s.partition_id, s.segment_id, log.log_id)
-                        yield Copy(source, f"{deltas}{log.log_id}", log.size)
+                        yield Copy(source, f"{deltas}{log.log_id}", log.size, log.etag)
 
     def to_json(self) -> bytes:
         """Return the plan as JSON."""
@@ -55,7 +51,7 @@ class BackupPlan:
                 "strategy": self.strategy,
                 "milvus_root": self.milvus_root,
                 "backup_root": self.backup_root,
-                "etags": [self.etags.get(copy.source, "") for copy in self.copies()],
+                "etags": [copy.etag for copy in self.copies()],
                 "full_meta": meta_writer.full_meta(self.backup, self.milvus_root),
             }
         )
@@ -67,37 +63,33 @@ class BackupPlan:
         if root.integer("version") != PLAN_VERSION:
             raise root.wrong("version", str(PLAN_VERSION))
         backup = meta_reader.from_document(Node(root.value.get("full_meta"), f"{PLAN_FILE}.full_meta"))
-        bare = cls(backup, root.string("strategy"), root.string("milvus_root"), root.string("backup_root"))
-        sources = [copy.source for copy in bare.copies()]
-        etags = root.items("etags", str)
-        if len(etags) != len(sources):
-            raise BackupDamaged(f"{PLAN_FILE} names {len(sources):,} objects and {len(etags):,} ETags; delete the unfinished backup")
-        return cls(backup, bare.strategy, bare.milvus_root, bare.backup_root, dict(zip(sources, etags, strict=True)))
+        segments = [segment for collection in backup.collections for segment in collection.segments()]
+        etags, objects = root.items("etags", str), sum(segment.objects for segment in segments)
+        if len(etags) != objects:
+            raise BackupDamaged(f"{PLAN_FILE} names {objects:,} objects and {len(etags):,} ETags; delete the unfinished backup")
+        remaining = iter(etags)
+        for segment in segments:
+            for fields in (*segment.inserts, *segment.deltas):
+                fields.logs[:] = [meta.Log(log.log_id, log.size, next(remaining)) for log in fields.logs]
+        return cls(backup, root.string("strategy"), root.string("milvus_root"), root.string("backup_root"))
 
 
 def pair(
-    segments: Iterable[ServerSegment],
-    inserts: Iterable[StoredObject],
-    deltas: Iterable[StoredObject],
-    root: str,
-    etags: dict[str, str],
+    segments: Iterable[ServerSegment], inserts: Iterable[StoredObject], deltas: Iterable[StoredObject], root: str
 ) -> list[meta.Segment]:
     """Return the segments with their files, in id order; objects of segments that Milvus does not report are left out.
 
-    ``etags`` receives the ETag of every object that is used. Raises BackupError that names the segment when its fields have
-    different numbers of files, or when it has rows and no files.
+    Raises BackupError that names the segment when its fields have different numbers of files, or when it has rows and no files.
     """
     reported = {segment.segment_id: segment for segment in segments}
     insert_logs: dict[int, dict[int, list[meta.Log]]] = {}
     delta_logs: dict[int, list[meta.Log]] = {}
     for item in inserts:
         if (ids := layout.parse_insert(root, item.key)) and _belongs(reported, ids[2], ids[1]):
-            insert_logs.setdefault(ids[2], {}).setdefault(ids[3], []).append(meta.Log(ids[4], item.size))
-            etags[item.key] = item.etag
+            insert_logs.setdefault(ids[2], {}).setdefault(ids[3], []).append(meta.Log(ids[4], item.size, item.etag))
     for item in deltas:
         if (delta_ids := layout.parse_delta(root, item.key)) and _belongs(reported, delta_ids[2], delta_ids[1]):
-            delta_logs.setdefault(delta_ids[2], []).append(meta.Log(delta_ids[3], item.size))
-            etags[item.key] = item.etag
+            delta_logs.setdefault(delta_ids[2], []).append(meta.Log(delta_ids[3], item.size, item.etag))
     paired = []
     for segment_id in sorted(reported):
         segment = reported[segment_id]

@@ -271,7 +271,7 @@ class RestoreRun:
                     self.server.load(target.name, refresh=True)
                 elif target.load != []:
                     self.server.load(target.name, partitions=target.load)
-            self._until_loaded([target for target in state.targets if target.load != []])
+            self._until_loaded([target for target in state.targets if target.load != [] or target.refresh])
             self._clean(state)
             seconds = max(0.0, time.time() - state.started)
             state.summary = state.finished(seconds)
@@ -303,13 +303,17 @@ class RestoreRun:
 
     def _until_loaded(self, waiting: list[Target]) -> None:
         pause = 0.1
-        while waiting := [target for target in waiting if self.server.load_state(target.name) != "Loaded"]:
+        while waiting := [target for target in waiting if not self._is_loaded(target)]:
             if self.stop.wait(pause):
                 raise Cancelled(
                     f"stopped while Milvus was loading {', '.join(str(target.name) for target in waiting[:5])}; the data is restored"
                 )
             self.reporter.progress(f"waiting for Milvus to load {', '.join(str(target.name) for target in waiting[:5])}")
             pause = min(1.0, pause * 1.5)
+
+    def _is_loaded(self, target: Target) -> bool:
+        # A collection that is told to refresh stays loaded meanwhile, and its new rows are not found yet.
+        return self.server.refreshed(target.name) if target.refresh else self.server.load_state(target.name) == "Loaded"
 
     def abandon(self, state: RestoreState) -> None:
         """Undo: drop the collections this restore created, remove what it staged. Never raises, for it runs while another error does."""

@@ -264,6 +264,12 @@ class MilvusServer:
             parts = _pb().LoadPartitionsRequest(collection_name=name.collection, partition_names=partitions, replica_number=1)
             self._call("LoadPartitions", parts, f"load partitions of {name}", name.database)
 
+    def refreshed(self, name: CollectionName) -> bool:
+        """Return whether a loaded collection has taken in the segments that :meth:`load` told it to."""
+        request = _pb().GetLoadingProgressRequest(collection_name=name.collection)
+        answer = self._call("GetLoadingProgress", request, f"ask how far {name} is refreshed", name.database)
+        return bool(answer.refresh_progress >= 100)
+
     def release_collection(self, name: CollectionName) -> None:
         """Release a collection from memory."""
         request = _pb().ReleaseCollectionRequest(collection_name=name.collection)

@@ -114,8 +114,10 @@ class MilvusRestoreOperator(MilvusBaseOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:  # noqa: ARG002
         """Go on after the trigger has fired: believe Milvus, not the event, about what became of the jobs."""
-        if not event or "restore_id" not in event:
+        if not (isinstance(event, dict) and event.get("backup_name") and event.get("restore_id")):
             raise RuntimeError(f"the trigger sent {event!r} instead of what became of the import jobs; clear the task to restore again")
+        if event.get("status") == "error":
+            self.log.warning("the trigger could not look at the import jobs: %s", event.get("message"))
         with fail_without_retry():
             state = self.hook.load_restore(event["backup_name"], event["restore_id"])
             if not self.hook.poll_restore(state):

@@ -115,7 +115,10 @@ class MilvusImportSensor(BaseSensorOperator):
         looked = self.poke(context)
         if looked.is_done:
             return looked.xcom_value
-        message = (event or {}).get("message") or "the trigger sent no message"
+        if not isinstance(event, dict) or event.get("status") != "timeout":
+            # Not the sensor's timeout, which no retry follows: the jobs are still running, and the next try can wait for them.
+            raise RuntimeError(f"import jobs are still running, but the trigger no longer watches them; it sent {event!r}")
+        message = event.get("message") or "the trigger sent no message"
         if self.soft_fail:
             raise AirflowSkipException(message)
         raise AirflowSensorTimeout(message)

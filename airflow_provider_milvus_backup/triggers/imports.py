@@ -79,6 +79,8 @@ class MilvusImportTrigger(BaseTrigger):
             yield self._event("error", str(error))
         except MilvusBackupError as error:
             yield self._event("error", f"gave up looking at the import jobs, which may still be running: {error}")
+        except Exception as error:  # noqa: BLE001 (a missing connection or certificate, say; the event reaches the task's log, a traceback would not)
+            yield self._event("error", f"{type(error).__name__}: {error}")
         finally:
             if close:
                 await close()

@@ -41,7 +41,7 @@ os.environ.update(
     AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST=json.dumps(
         [
             {"name": path.parent.name, "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle", "kwargs": {"path": str(path)}}
-            for path in (REPO / "example_dags", REPO / "tests" / "airflow" / "dags")
+            for path in (Path("/tmp/ah_examples"), REPO / "tests" / "airflow" / "dags")
         ]
     ),
     AIRFLOW__CORE__LOAD_EXAMPLES="False",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 REPO = Path(__file__).parents[2]
@@ -57,6 +59,29 @@ def run(dag: Any, conf: dict[str, Any] | None = None) -> Run:
     return Run(dag.test(run_conf=conf))
 
 
-def utc(*parts: int) -> datetime:
-    """Return a moment in UTC."""
-    return datetime(*parts, tzinfo=timezone.utc)  # type: ignore[misc,arg-type]
+def context(task: Any, **more: Any) -> Any:
+    """Return as much of a task's context as the operators look at."""
+    ti = SimpleNamespace(dag_id="by_hand", run_id="manual__1", task_id=task.task_id, map_index=-1, try_number=1)
+    return {"ti": ti, "task_instance": ti, "dag_run": SimpleNamespace(run_after=None), **more}
+
+
+def deferred_by(call: Callable[[], Any]) -> Any:
+    """Return the TaskDeferred that a call raises; Airflow has it in another place in each line."""
+    try:
+        call()
+    except BaseException as error:
+        if type(error).__name__ != "TaskDeferred":
+            raise
+        return error
+    raise AssertionError("the task did not defer")
+
+
+def fired(trigger: Any) -> dict[str, Any]:
+    """Run a trigger to its end and return the payload of its one event."""
+
+    async def run() -> list[Any]:
+        return [event.payload async for event in trigger.run()]
+
+    (payload,) = asyncio.run(asyncio.wait_for(run(), 120))
+    assert set(payload) == {"status", "message", "backup_name", "restore_id"}
+    return dict(payload)

@@ -173,6 +173,17 @@ def backed_up(stack: Stack) -> dict[str, Any]:
         return MilvusBackupHook(backup_bucket="backups").backup("shared", ["coll"])
 
 
+def broken_backup(stack: Stack, name: str) -> None:
+    """Make a copy of the backup ``shared`` in which one insert log has its size, but not its content."""
+    client = stack.s3.client()
+    keys = stack.keys("backups", "backup/shared/")
+    for key in keys:
+        client.copy_object(Bucket="backups", Key=key.replace("/shared/", f"/{name}/", 1), CopySource={"Bucket": "backups", "Key": key})
+    log = next(key for key in keys if "/insert_log/" in key and key.split("/")[-2] == "100")  # of the primary key
+    size = client.head_object(Bucket="backups", Key=log)["ContentLength"]
+    client.put_object(Bucket="backups", Key=log.replace("/shared/", f"/{name}/", 1), Body=b"x" * size)
+
+
 def _fill(stack: Stack) -> None:
     """Create what is backed up: two partitions, deletes flushed and not, rows not flushed, another database, another kind of key."""
     from pymilvus import DataType

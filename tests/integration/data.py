@@ -67,7 +67,7 @@ BIN_FLAT = index("vector", "BIN_FLAT", "HAMMING")
 
 def vector(number: int, dim: int = 4) -> list[float]:
     """Return a vector that no other number has."""
-    return [float(number), *(((number * (7 + i)) % 97) / 7 for i in range(1, dim))]
+    return [float(number), *(((number * (7 + i)) % 97) / 8 for i in range(1, dim))]
 
 
 # ---- small collections ---------------------------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ TYPES = Collection(
     ],
     _every_type,
     partitions=[f"p{i:02}" for i in range(29)],
-    index=index("vector", "HNSW", "COSINE", "by_vector", params='{"M": 8, "efConstruction": 64}'),
+    index=index("vector", "HNSW", "L2", "by_vector", params='{"M": 8, "efConstruction": 64}'),
     more_indexes=[index("long", "STL_SORT", name="by_long"), index("text", "Trie", name="by_text")],
     dynamic=True,
     description="every type, größer ✓",
@@ -172,7 +172,7 @@ AUTO = Collection(
     ],
     lambda n: {"number": n, "vector": vector(n)},
     partitions=["loaded", "released"],
-    index=index("vector", "IVF_FLAT", "IP", nlist=8),
+    index=index("vector", "IVF_FLAT", "COSINE", nlist=8),
     auto_id=True,
 )
 TENANTS = 12

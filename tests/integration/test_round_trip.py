@@ -102,7 +102,7 @@ def test_what_was_loaded_is_loaded_and_nothing_else(back: Restored, shape: data.
 def test_a_search_finds_the_same_rows(a: Cluster, zoo: Zoo, back: Restored) -> None:
     rows = [row for partition in zoo.rows[data.TYPES.name].values() for row in partition.values()]
     for row in rows[::50]:
-        found = a.client().search("zoo_types_bak", [row["vector"]], limit=1, search_params={"metric_type": "COSINE"}, consistency_level="Strong")
+        found = a.client().search("zoo_types_bak", [row["vector"]], limit=1, consistency_level="Strong")
         assert found[0][0]["id"] == row["id"]
 
 

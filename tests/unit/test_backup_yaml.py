@@ -529,7 +529,7 @@ rootPath useSSL backupAddress backupPort gcPause enable transfer mode concurrenc
 KEYS = st.sampled_from(WORDS.split())
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.dictionaries(KEYS, st.recursive(LEAVES, lambda inner: st.dictionaries(KEYS, inner, max_size=4), max_leaves=8), max_size=4))
 def test_any_content_is_read_or_refused_with_a_config_error(config: dict[str, Any]) -> None:
     with contextlib.suppress(ConfigError):

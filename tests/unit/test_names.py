@@ -61,7 +61,7 @@ def test_the_name_of_a_scheduled_run_is_readable() -> None:
     assert task_name("nightly", RUN, "docs", 7, DATE, whole_second=True) == "nightly_20261122T020000_docs_7"
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(instances)
 def test_a_task_name_is_one_the_official_tool_accepts(instance: Any) -> None:
     assert OFFICIAL_NAME.fullmatch(name_of(instance))
@@ -74,7 +74,7 @@ def test_a_retry_gets_the_same_name(instance: Any) -> None:
     assert name_of(instance) == name_of(instance)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(instances, unique=True, min_size=2, max_size=40))
 def test_two_task_instances_never_share_a_name(found: list[Any]) -> None:
     assert len({name_of(instance) for instance in found}) == len(found)
@@ -268,7 +268,7 @@ rules = st.dictionaries(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(collections, rules, st.none() | plain)
 def test_targets_are_distinct_and_cover_every_source(sources: list[CollectionName], rename: dict[str, str], suffix: str | None) -> None:
     with contextlib.suppress(ConfigError):

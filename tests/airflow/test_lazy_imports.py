@@ -1,0 +1,38 @@
+"""Parsing a DAG must not pay for the clients of Milvus and S3."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+CLIENTS = ["pymilvus", "grpc", "obstore", "boto3", "botocore", "pandas", "numpy"]
+CODE = """
+import importlib, json, sys
+module, what, *clients = sys.argv[1:]
+imported = importlib.import_module(module)
+if what:
+    from airflow import DAG
+    with DAG(dag_id="parsed", schedule=None):
+        getattr(imported, what)(task_id="made", **({"backup_name": "b"} if "Restore" in what else {}))
+print(json.dumps([name for name in clients if name in sys.modules]))
+"""
+PACKAGE = "airflow_provider_milvus_backup"
+
+
+@pytest.mark.parametrize(
+    ("module", "operator"),
+    [
+        (f"{PACKAGE}.operators.backup", "MilvusBackupOperator"),
+        (f"{PACKAGE}.operators.restore", "MilvusRestoreOperator"),
+        (f"{PACKAGE}.sensors.imports", "MilvusImportSensor"),
+        (f"{PACKAGE}.triggers.imports", ""),
+        (f"{PACKAGE}.hooks.milvus_backup", ""),
+    ],
+)
+def test_importing_and_constructing_load_no_client(module: str, operator: str) -> None:
+    done = subprocess.run([sys.executable, "-c", CODE, module, operator, *CLIENTS], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == []
