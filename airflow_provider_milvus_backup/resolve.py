@@ -6,6 +6,7 @@ Shared by the hook and the trigger, which get hold of connections in different w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -77,7 +78,7 @@ def s3_location(bucket: str, root_path: str, aws_conn_id: str | None, config: Ya
     return S3Location(
         bucket,
         root,
-        lambda: hook.get_session(region_name=hook.region_name),
+        cache(lambda: hook.get_session(region_name=hook.region_name)),
         endpoint_url=hook.conn_config.get_service_endpoint_url("s3") or config.endpoint_url,
         region=hook.region_name or config.region,
         verify=True if verify is None else verify,

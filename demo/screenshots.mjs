@@ -42,12 +42,15 @@ async function connection() {
   await page.goto(`${address}/connections`);
   await page.getByRole("button", { name: "Add Connection" }).click();
   const dialog = page.getByRole("dialog");
-  await dialog.locator("input[name=connection_id]").fill("milvus_default");
+  await dialog.locator("input[name=connection_id]").fill("milvus_production");
   await dialog.getByRole("combobox").click();
   await page.keyboard.type("milvus");
   await page.keyboard.press("Enter");
   await dialog.getByRole("button", { name: "Extra Fields", exact: true }).click();
   await dialog.getByText("Storage connection", { exact: true }).waitFor();
+  for (const [field, value] of Object.entries({ bucket_name: "a-bucket", root_path: "files", aws_conn_id: "aws_default" })) {
+    await dialog.locator(`[name=element_${field}]`).fill(value);
+  }
   await settle();
   await dialog.screenshot({ path: image("connection") });
 }

@@ -281,6 +281,7 @@ class RestoreRun:
         return state.summary
 
     def _check_rows(self, state: RestoreState) -> None:
+        left_out = sum(max(0, job.rows - job.imported) for _, job in state.jobs())
         for target, job in state.jobs():
             short = job.rows - job.imported
             if short <= 0:
@@ -293,6 +294,8 @@ class RestoreRun:
                     f"{job.rows:,} rows, and only {deleted:,} were deleted before the backup; Milvus may read another bucket than "
                     f"{self.milvus_store.location}. {self._what_is_left(state)}"
                 )
+        if left_out:
+            self.reporter.line(f"{left_out:,} rows were deleted before the backup and stay deleted")
 
     def _count_deletes(self, job: Job) -> int:
         if not job.deltas:

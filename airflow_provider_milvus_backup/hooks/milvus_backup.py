@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,7 @@ class MilvusBackupHook(BaseHook):
     @cached_property
     def settings(self) -> Settings:
         """Return both ends, resolved from arguments, connections and backup.yaml, in this order of precedence."""
+        from airflow_provider_milvus_backup.core import layout
         from airflow_provider_milvus_backup.core.settings import DEFAULT_CONCURRENCY, Settings
 
         config = self._backup_yaml
@@ -89,17 +91,22 @@ class MilvusBackupHook(BaseHook):
         named = self.aws_conn_id or extra.get("aws_conn_id") or None
         bucket = str(extra.get("bucket_name") or config.storage.bucket or resolve.DEFAULT_BUCKET)
         root = extra.get("root_path") or config.storage.root_path
-        milvus_storage = resolve.s3_location(
-            bucket, resolve.DEFAULT_ROOT_PATH if root is None else str(root), named, config.storage, f"Milvus's bucket, {label}"
-        )
+        milvus_storage = resolve.s3_location(bucket, resolve.DEFAULT_ROOT_PATH if root is None else str(root), named, config.storage, label)
         backup_root = self.backup_root_path or config.backup_storage.root_path
-        backup_storage = resolve.s3_location(
-            self.backup_bucket or config.backup_storage.bucket or bucket,
-            resolve.DEFAULT_BACKUP_ROOT_PATH if backup_root is None else backup_root,
-            self.backup_aws_conn_id or named,
-            config.backup_storage if config.backup_storage.bucket else config.storage,
-            "the backup bucket",
-        )
+        backup_bucket = self.backup_bucket or config.backup_storage.bucket or bucket
+        backup_root = resolve.DEFAULT_BACKUP_ROOT_PATH if backup_root is None else backup_root
+        own_access = replace(config.backup_storage, bucket=None, root_path=None) != replace(config.storage, bucket=None, root_path=None)
+        if self.backup_aws_conn_id in (None, named) and not own_access:
+            # The same access, so the same session: an assumed role is assumed once.
+            backup_storage = replace(milvus_storage, bucket=backup_bucket, root_path=layout.clean_root(backup_root))
+        else:
+            backup_storage = resolve.s3_location(
+                backup_bucket,
+                backup_root,
+                self.backup_aws_conn_id or named,
+                config.backup_storage,
+                label,
+            )
         return Settings(
             resolve.milvus_address(self.milvus_conn_id, connection, extra, config),
             milvus_storage,

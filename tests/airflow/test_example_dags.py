@@ -9,7 +9,7 @@ from demo.servers import MilvusServer
 from tests.airflow import dag_runs
 from tests.airflow.stack import Stack, in_environment, milvus_connection
 
-from pathlib import Path; EXAMPLES = Path("/tmp/ah_examples")
+EXAMPLES = dag_runs.REPO / "example_dags"
 pytestmark = pytest.mark.usefixtures("airflow_db")
 
 

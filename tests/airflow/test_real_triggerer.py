@@ -1,0 +1,129 @@
+"""The example DAG under a real scheduler and a real triggerer; collected only where Airflow has them in this form (conftest.py)."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo import airflow_home, standalone
+from tests.airflow.stack import Stack
+
+DAG = "milvus_backup_and_restore"
+CONF = {"backup_name": "standalone", "collection": "coll", "suffix": "_standalone"}
+FINISHED = {"success", "failed", "upstream_failed", "skipped", "removed"}
+
+
+def living(home: Path) -> list[int]:
+    """Return the processes that were started with this AIRFLOW_HOME."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"AIRFLOW_HOME={home}\0".encode() in (process / "environ").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+class Observed:
+    """What the REST API told while the run lasted, and after it."""
+
+    def __init__(self, airflow: standalone.Airflow) -> None:
+        self.airflow = airflow
+        #: The states of each task, in their order.
+        self.states: dict[str, list[str]] = {"backup": [], "restore": []}
+        self.trigger: dict[str, Any] = {}
+
+    def run(self) -> None:
+        until(lambda: any(dag["dag_id"] == DAG for dag in self.airflow.call("GET", "/dags")["dags"]), "the DAG is parsed")
+        self.airflow.call("PATCH", f"/dags/{DAG}", {"is_paused": False})
+        run_id = self.airflow.call("POST", f"/dags/{DAG}/dagRuns", {"logical_date": None, "conf": CONF})["dag_run_id"]
+        self.path = f"/dags/{DAG}/dagRuns/{run_id}"
+        until(self._look, "the run ends")
+        self.result = {task: self.airflow.call("GET", f"{self.path}/taskInstances/{task}/xcomEntries/return_value")["value"] for task in self.states}
+        self.log = {task: self._log(task) for task in self.states}
+
+    def _look(self) -> bool:
+        for task in self.airflow.call("GET", f"{self.path}/taskInstances")["task_instances"]:
+            seen, state = self.states[task["task_id"]], str(task["state"])
+            if state not in seen[-1:]:
+                seen.append(state)
+            if task["trigger"]:
+                self.trigger = task["trigger"]
+        return all(FINISHED & set(seen) for seen in self.states.values())
+
+    def _log(self, task: str) -> list[str]:
+        content = self.airflow.call("GET", f"{self.path}/taskInstances/{task}/logs/1?full_content=true")["content"]
+        return [str(line["event"]) if isinstance(line, dict) else str(line) for line in content]
+
+
+def until(happened: Any, what: str) -> None:
+    deadline = time.monotonic() + 180
+    while not happened():
+        assert time.monotonic() < deadline, f"waited 3 minutes until {what}"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def observed(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
+    home = tmp_path_factory.mktemp("standalone")
+    env = airflow_home.environment(home, os.environ) | standalone.settings(home) | airflow_home.as_environment(stack.connections())
+    airflow_home.migrate(env)
+    with standalone.running(env) as airflow:
+        assert living(home)
+        seen = Observed(airflow)
+        seen.run()
+    yield seen
+    assert living(home) == [], "processes of Airflow were left running"
+
+
+def test_the_restore_waits_in_the_triggerer_and_comes_back(observed: Observed) -> None:
+    assert observed.states["backup"][-1] == "success"
+    assert observed.states["restore"][-1] == "success"
+    assert "deferred" in observed.states["restore"], observed.states
+    assert observed.trigger["classpath"] == "airflow_provider_milvus_backup.triggers.imports.MilvusImportTrigger"
+
+
+def test_what_was_restored_is_what_was_backed_up(observed: Observed, stack: Stack) -> None:
+    assert stack.rows("coll_standalone") == stack.rows("coll")
+    assert stack.loaded("coll_standalone")
+    assert observed.result["backup"]["name"] == observed.result["restore"]["backup_name"] == "standalone"
+    assert observed.result["restore"]["rows"] == observed.result["restore"]["collections"][0]["rows"] >= 1294
+
+
+def test_the_log_of_the_restore_tells_its_story_in_order(observed: Observed) -> None:
+    print("\n".join(observed.log["restore"]))
+    story = [
+        "::group::Plan",
+        "backup 'standalone' of Milvus v2.3.5-lite: 1 of 1 collections, 1,300 rows, ",
+        "::endgroup::",
+        "::group::Create and submit",
+        "created default.coll_standalone from default.coll",
+        "submitted 2 import jobs",
+        "waiting in the triggerer for 2 import jobs",
+        "rows, 0 of 2 jobs to go",  # the trigger's own line
+        "::group::Finish",
+        "restored as",
+        "default.coll_standalone",
+        "total, in ",
+    ]
+    lines = iter(observed.log["restore"])
+    for part in story:
+        assert any(part in line for line in lines), f"{part!r} does not follow in\n" + "\n".join(observed.log["restore"])
+
+
+def test_the_log_of_the_backup_has_its_phases_and_its_table(observed: Observed) -> None:
+    lines = iter(observed.log["backup"])
+    for part in ["::group::Plan", "flushed 1 collections", "::group::Copy", "copied ", "::group::Commit", "committed s3://", "default.coll", "total, in "]:
+        assert any(part in line for line in lines), part
+
+
+def test_no_secret_is_in_the_logs(observed: Observed) -> None:
+    home = observed.airflow.log_path.parent
+    for path in [observed.airflow.log_path, *(home / "logs").rglob("*.log")]:
+        assert "planted-secret" not in path.read_text(errors="replace"), path
