@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +24,11 @@ class Result(NamedTuple):
 def remark(text: str) -> None:
     """Tell a person, on stderr, what lies behind a number."""
     print(f"  {text}", file=sys.stderr, flush=True)
+
+
+def load() -> str:
+    """Return how busy the machine is, without which a time says little."""
+    return f"load average {os.getloadavg()[0]:.1f}"
 
 
 def peak_mb() -> float:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from typing import Any
 
 from airflow_provider_milvus_backup.core.backup import BackupRun
 
-from . import Result, remark
+from . import Result, load, remark
 from .collection import Quiet
 from .real import cluster, rows
 
@@ -36,11 +35,12 @@ def run() -> Iterator[Result]:
         for number in range(RUNS + 1):
             client.insert("small", rows(1000 * number, 1000, 32))
             backup = TimedRun.open(settings, Quiet())
+            assert isinstance(backup, TimedRun)
             started = time.monotonic()
             summary = backup.backup(f"backup_{number}", "small")
             seconds = time.monotonic() - started
             objects = summary.to_dict()["objects"]
-            remark(f"{seconds:.2f} s, of these {backup.flushing:.2f} s flush; {objects} objects, load average {os.getloadavg()[0]:.1f}")
+            remark(f"{seconds:.2f} s, of these {backup.flushing:.2f} s flush; {objects} objects, {load()}")
             overheads.append(seconds - backup.flushing)
             backup.server.close()
     # The first run imports pymilvus, grpc and obstore; a worker has done that once.

@@ -1,5 +1,7 @@
 """A collection without a Milvus: the keys in its bucket, and a server that reports its segments."""
 
+# ruff: noqa: ARG002 (the methods have the arguments of those they replace)
+
 from __future__ import annotations
 
 import contextlib
@@ -99,7 +101,7 @@ class ReportedMilvus(MilvusServer):
 
 
 class Quiet(Reporter):
-    """Says nothing, and how long each phase took afterwards."""
+    """Says nothing: stdout and stderr belong to the results."""
 
     @contextlib.contextmanager
     def phase(self, title: str) -> Any:

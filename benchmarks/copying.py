@@ -7,14 +7,13 @@ is replaced, by an object that reports the segments.
 from __future__ import annotations
 
 import json
-import os
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 
-from . import Result, peak_mb, remark, slow_s3
+from . import Result, load, peak_mb, remark, slow_s3
 from .collection import Shape, backup_run
 
 SHAPE = Shape(segments=1000, logs=5)
@@ -27,7 +26,7 @@ def run() -> Iterator[Result]:
         with slow_s3.in_process(SHAPE.sizes()) as endpoint:
             child = subprocess.run([sys.executable, "-m", __name__, endpoint], stdout=subprocess.PIPE, check=True)
         runs.append(json.loads(child.stdout))
-        remark(f"{SHAPE.objects:,} objects: {runs[-1]}, load average {os.getloadavg()[0]:.1f}")
+        remark(f"{SHAPE.objects:,} objects: {runs[-1]}, {load()}")
     yield Result("copy_rate", round(max(one["objects_per_second"] for one in runs)), "objects/s", ">= 3000")
     yield Result("copy_cpu", round(min(one["cpu_ms_per_object"] for one in runs), 3), "ms/object", "<= 0.5")
     # The largest of all runs: a limit that holds only sometimes is none.

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-from . import Result, remark
+from . import Result, load, remark
 
 RUNS = 15
 PROGRAM = """
@@ -29,9 +29,7 @@ def run() -> Iterator[Result]:
         runs = [_once(environment) for _ in range(RUNS + 1)][1:]
     times = sorted(wall for wall, _ in runs)
     cpu = min(cpu for _, cpu in runs)
-    remark(
-        f"{RUNS} runs: {1000 * times[0]:.0f} to {1000 * times[-1]:.0f} ms, at least {1000 * cpu:.0f} ms of CPU, load {os.getloadavg()[0]:.1f}"
-    )
+    remark(f"{RUNS} runs: {1000 * times[0]:.0f} to {1000 * times[-1]:.0f} ms, at least {1000 * cpu:.0f} ms of CPU, {load()}")
     yield Result("operator_import", round(1000 * times[0], 1), "ms", "<= 50")
 
 

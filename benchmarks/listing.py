@@ -1,4 +1,4 @@
-"""list_requests: what planning the backup of one collection costs in list requests, with 10 and with 200 segments of the same 4,000 objects."""
+"""list_requests: how many the plan for one collection makes, with 10 and with 200 segments of the same 4,000 objects."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +12,7 @@ from airflow_provider_milvus_backup.core.restore import RestoreRun
 from airflow_provider_milvus_backup.core.restore_plan import RestoreOptions
 from airflow_provider_milvus_backup.core.server import MilvusServer
 
-from . import Result, remark
+from . import Result, load, remark
 from .collection import Quiet
 from .real import cluster, rows
 
@@ -65,5 +64,5 @@ def run() -> Iterator[Result]:
                 pause = imports.next_poll(pause, 10)
             seconds.append(time.monotonic() - restore.server.first_submit)
             rows_back = restore.finish(state)["rows"]
-            remark(f"{seconds[-1]:.2f} s, {sum(1 for _ in state.jobs())} jobs, {rows_back} rows, load average {os.getloadavg()[0]:.1f}")
+            remark(f"{seconds[-1]:.2f} s, {sum(1 for _ in state.jobs())} jobs, {rows_back} rows, {load()}")
     yield Result("restore_16_segments", round(min(seconds), 2), "s", "<= 6")

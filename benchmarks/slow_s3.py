@@ -59,6 +59,7 @@ class Store:
         self.objects = dict(objects)
         self.copy_seconds = copy_seconds
         self.requests: Counter[str] = Counter()
+        self.connections: set[asyncio.Transport] = set()
         self._uploads: dict[str, dict[int, bytes]] = {}
         self._sorted: list[str] | None = None
 
@@ -151,6 +152,10 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
         self.loop = asyncio.get_running_loop()
+        self.store.connections.add(transport)
+
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 (asyncio's)
+        self.store.connections.discard(self.transport)
 
     def data_received(self, data: bytes) -> None:
         self.received = self.received + data if self.received else data
@@ -175,10 +180,17 @@ def in_thread(store: Store) -> Iterator[str]:
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     server = asyncio.run_coroutine_threadsafe(_listen(store), loop).result()
+
+    async def end() -> None:
+        server.close()
+        for connection in [*store.connections]:
+            connection.abort()
+        await asyncio.sleep(0)  # for what these have put off
+
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
-        loop.call_soon_threadsafe(server.close)
+        asyncio.run_coroutine_threadsafe(end(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

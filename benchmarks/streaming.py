@@ -15,7 +15,7 @@ from airflow_provider_milvus_backup.core.copier import MIB, Copy, Progress, copy
 from airflow_provider_milvus_backup.core.store import ObjectStore
 from demo import servers
 
-from . import Result, peak_mb, remark
+from . import Result, load, peak_mb, remark
 from .collection import BUCKET, location
 
 SIZES = [200 * MIB, *[16 * MIB] * 16, *[MIB] * 64]
@@ -32,7 +32,7 @@ def run() -> Iterator[Result]:
             endpoints = [f"{server.endpoint_url},{server.access_key},{server.secret_key}" for server in (source, destination)]
             child = subprocess.run([sys.executable, "-m", __name__, *endpoints, f"copy-{number}/"], stdout=subprocess.PIPE, check=True)
             runs.append(json.loads(child.stdout))
-            remark(f"{sum(SIZES) / MIB:.0f} MiB in {len(SIZES)} objects: {runs[-1]}, load average {os.getloadavg()[0]:.1f}")
+            remark(f"{sum(SIZES) / MIB:.0f} MiB in {len(SIZES)} objects: {runs[-1]}, {load()}")
     yield Result("stream_rate", max(one["mib_per_second"] for one in runs), "MiB/s", None)
     yield Result("stream_memory", max(one["peak_mb"] for one in runs), "MB", None)
 
@@ -63,10 +63,11 @@ def _child(source: str, destination: str, prefix: str) -> None:
         stores.append(ObjectStore(location(endpoint, keys, "")))
     before = round(peak_mb())
     progress = Progress(len(SIZES), sum(SIZES))
-    copy_objects(*stores, [Copy(key, prefix + key, size) for key, size in _keys()], progress, stop=threading.Event())
+    here, there = stores
+    copy_objects(here, there, [Copy(key, prefix + key, size) for key, size in _keys()], progress, stop=threading.Event())
     rate = round(progress.bytes / MIB / progress.seconds, 1)
     assert progress.mode == "streamed"
-    assert sorted(item.size for item in stores[1].objects(prefix)) == sorted(SIZES)
+    assert sorted(item.size for item in there.objects(prefix)) == sorted(SIZES)
     print(json.dumps({"mib_per_second": rate, "peak_mb": round(peak_mb()), "peak_mb_before": before}))
 
 

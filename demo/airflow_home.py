@@ -49,16 +49,16 @@ def run(env: Mapping[str, str], *arguments: str) -> None:
         raise AirflowError(f"`airflow {' '.join(arguments)}` exited with {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")
 
 
-def milvus_connection(milvus: servers.MilvusServer, aws_conn_id: str = "aws_default") -> dict[str, Any]:
+def milvus_connection(milvus: servers.MilvusServer, description: str, aws_conn_id: str = "aws_default") -> dict[str, Any]:
     """Return the connection to a Milvus, with the storage it uses itself."""
     extra = {"bucket_name": milvus.bucket, "root_path": milvus.root_path, "aws_conn_id": aws_conn_id}
-    return {"conn_type": "milvus", "host": milvus.host, "port": milvus.port, "extra": extra}
+    return {"conn_type": "milvus", "description": description, "host": milvus.host, "port": milvus.port, "extra": extra}
 
 
-def s3_connection(s3: servers.S3Server) -> dict[str, Any]:
+def s3_connection(s3: servers.S3Server, description: str) -> dict[str, Any]:
     """Return the connection to an S3."""
     extra = {"endpoint_url": s3.endpoint_url, "region_name": "us-east-1"}
-    return {"conn_type": "aws", "login": s3.access_key, "password": s3.secret_key, "extra": extra}
+    return {"conn_type": "aws", "description": description, "login": s3.access_key, "password": s3.secret_key, "extra": extra}
 
 
 def import_connections(env: Mapping[str, str], connections: Connections) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -44,9 +45,13 @@ def _in_partition(original: Mapping[Any, Row], restored: Mapping[Any, Row]) -> I
 def _in_row(original: Row, restored: Row) -> Iterator[str]:
     for name in sorted({*original, *restored}):
         before, after = original.get(name, _MISSING), restored.get(name, _MISSING)
-        # 1, 1.0 and True are equal in Python and different in JSON.
-        if type(before) is not type(after) or before != after:
+        if type(before) is not type(after) or _exact(before) != _exact(after):
             yield f"field {name}: {_short(before)} became {_short(after)}"
+
+
+def _exact(value: object) -> str:
+    """Return a text that differs where values do, also 1, 1.0 and True, or 0.0 and -0.0, which Python calls equal at any depth."""
+    return json.dumps(value, sort_keys=True, default=repr)
 
 
 def _short(value: object) -> str:

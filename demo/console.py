@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -51,6 +52,7 @@ class Interrupt:
         """Stop once: whoever is impatient must not interrupt the cleaning up."""
         if not self.seen:
             self.seen = True
+            os.write(2, b"\nstopping\n")  # print() must not be called here: the signal may have come inside of one
             raise KeyboardInterrupt
 
     def check(self) -> None:
@@ -79,7 +81,7 @@ def run(main: Callable[[Interrupt], int]) -> int:
         try:
             return main(interrupt)
         except KeyboardInterrupt:
-            print("\nstopped; nothing is left running", file=sys.stderr)
+            print("stopped; nothing is left running", file=sys.stderr)
             return 130
         except Exception as error:  # noqa: BLE001 (a person reads this)
             print(f"\nThe demo failed: {type(error).__name__}: {error}", file=sys.stderr)

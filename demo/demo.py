@@ -48,7 +48,10 @@ def main(interrupt: console.Interrupt) -> int:
         console.section(f"3. The DAG {DAG_FILE.relative_to(airflow_home.REPO)}")
         console.line("Airflow starts")
         migrated.result()
-        connections = {"milvus_default": airflow_home.milvus_connection(cluster.milvus), "aws_default": airflow_home.s3_connection(s3)}
+        connections = {
+            "milvus_default": airflow_home.milvus_connection(cluster.milvus, "The demo's Milvus"),
+            "aws_default": airflow_home.s3_connection(s3, "The demo's S3"),
+        }
         params = run_dag(env | airflow_home.as_environment(connections), interrupt)
 
         original, restored = params["collection"], params["collection"] + params["suffix"]
@@ -80,6 +83,7 @@ def run_dag(env: dict[str, str], interrupt: console.Interrupt) -> dict[str, Any]
         raise airflow_home.AirflowError(f"{DAG_FILE} has no DAG {DAG_ID}: {bag.import_errors or 'no error'}")
     dag = bag.dags[DAG_ID]
     console.line(f"DAG {DAG_ID} parsed: {' >> '.join(dag.task_ids)}")
+    console.line("Airflow starts its API inside of this process: the first task waits for it, later ones do not")
     run = dag.test()
     interrupt.check()
     if run.state != "success":

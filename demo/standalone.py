@@ -17,11 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped,unused-ignore]
+
 from . import airflow_home, servers
 
 USER = "admin"
 START_SECONDS = 240.0
-STOP_SECONDS = 30.0
+STOP_SECONDS = 10.0
 #: Airflow 3 has no credentials for its REST API but a token, and tokens end.
 _PASSWORDS = "simple_auth_manager_passwords.json.generated"
 _COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
@@ -96,13 +98,26 @@ def _prepare() -> None:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End Airflow and everything it has started: a running task is in the same session, but in a process group of its own."""
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
             process.wait(STOP_SECONDS)
-    with suppress(ProcessLookupError):  # usually nothing is left of its process group
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    while left := _session(process.pid):
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.poll()  # a dead child stays in the list until somebody asks for it
+        time.sleep(0.05)
+
+
+def _session(session_id: int) -> list[int]:
+    found = []
+    for pid in psutil.pids():
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if os.getsid(pid) == session_id and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                found.append(pid)
+    return found
 
 
 def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log_path: Path) -> None:

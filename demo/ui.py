@@ -42,6 +42,7 @@ def main(interrupt: console.Interrupt) -> int:
         connections = _connections(s3, a.milvus, b.milvus)
         airflow_home.import_connections(env, connections)
         console.line(f"connections: {', '.join(connections)}")
+        console.line("Airflow starts: scheduler, triggerer, DAG processor, API server")
         airflow = cleanup.enter_context(standalone.running(env))
         _switch_on(airflow)
         console.line("Airflow is healthy, and the example DAGs are switched on")
@@ -56,11 +57,11 @@ def main(interrupt: console.Interrupt) -> int:
 def _connections(s3: servers.S3Server, a: servers.MilvusServer, b: servers.MilvusServer) -> airflow_home.Connections:
     """Return the connections of all three example DAGs."""
     return {
-        "aws_default": airflow_home.s3_connection(s3),
-        "migration_s3": airflow_home.s3_connection(s3),
-        "milvus_default": airflow_home.milvus_connection(a),
-        "milvus_a": airflow_home.milvus_connection(a),
-        "milvus_b": airflow_home.milvus_connection(b),
+        "aws_default": airflow_home.s3_connection(s3, "The storage of both clusters"),
+        "migration_s3": airflow_home.s3_connection(s3, f"The bucket {MIGRATION_BUCKET}, between the clusters"),
+        "milvus_default": airflow_home.milvus_connection(a, "Cluster A"),
+        "milvus_a": airflow_home.milvus_connection(a, "Cluster A, where a migration starts"),
+        "milvus_b": airflow_home.milvus_connection(b, "Cluster B, where it ends"),
     }
 
 

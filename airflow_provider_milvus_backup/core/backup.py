@@ -275,6 +275,7 @@ class BackupRun:
             progress,
             concurrency=self.settings.concurrency,
             streaming=self.settings.streaming,
+            multipart_threshold=self.settings.multipart_threshold,
             report=self.reporter.copying,
             stop=self.stop,
         )

@@ -31,14 +31,9 @@ _GENERAL = {
     "milvus_client_cert": ("text", "milvus.mtlsCertPath", "milvus.grpc.mtlsCertPath"),
     "milvus_client_key": ("text", "milvus.mtlsKeyPath", "milvus.grpc.mtlsKeyPath"),
     "milvus_server_name": ("text", "milvus.serverName", "milvus.grpc.serverName"),
-    "milvus_rest_endpoint": ("url", "", "milvus.rest.endpoint"),
-    "milvus_management_endpoint": ("url", "backup.gcPause.address", "milvus.management.endpoint"),
     "concurrency": ("count", "backup.parallelism.copydata", "transfer.concurrency"),
-    "collections_concurrency": ("count", "backup.parallelism.backupCollection", "backup.concurrency.collections"),
-    "import_jobs": ("count", "backup.parallelism.importJob", "restore.concurrency.importJobs"),
     "multipart_threshold_mib": ("count", "minio.multipartCopyThresholdMiB", "transfer.multipartCopyThresholdMiB"),
     "streaming": ("transfer", "minio.crossStorage", "transfer.mode"),
-    "gc_pause": ("flag", "backup.gcPause.enable", "backup.pauseGC"),
 }
 # The same below `minio.` and `minio.backup` in v1, `milvus.storage.` and `backup.storage.` in v2.
 _STORAGE = {
@@ -91,7 +86,6 @@ _KINDS: dict[str, tuple[Callable[[str], Any] | dict[str, Any], str]] = {
     "count": (_number(2**31 - 1), "a number from 1 on"),
     "flag": (_FLAGS, "true or false"),
     "host": (_matching(_HOST), "a host name or IP address alone; port and TLS have keys of their own"),
-    "url": (_matching(r"https?://[^/\s@]+(/[^\s@]*)?"), "a URL such as http://localhost:9091"),
     "provider": (_PROVIDERS, f"a store that speaks S3 ({', '.join(_PROVIDERS)}); this version cannot use any other"),
     "v1 tls": ({"0": "disabled", "1": "server", "2": "mutual"}, "0 (no TLS), 1 (TLS) or 2 (mutual TLS)"),
     "v2 tls": ({mode: mode for mode in ("disabled", "server", "mutual")}, "disabled, server or mutual"),
@@ -136,20 +130,13 @@ class BackupYaml:
     milvus_client_cert: str | None = None
     milvus_client_key: str | None = None
     milvus_server_name: str | None = None
-    milvus_rest_endpoint: str | None = None
-    milvus_management_endpoint: str | None = None
     storage: YamlStorage = YamlStorage()
     backup_storage: YamlStorage = YamlStorage()
     #: Object copies in flight.
     concurrency: int | None = None
-    #: Collections backed up at a time.
-    collections_concurrency: int | None = None
-    #: Import jobs running at a time.
-    import_jobs: int | None = None
     multipart_threshold_mib: int | None = None
     #: True: copy through this process. False: let the store copy. None: the endpoints decide.
     streaming: bool | None = None
-    gc_pause: bool | None = None
     #: Keys of the file that nothing here uses, as the file spells them, sorted.
     ignored: tuple[str, ...] = ()
 

@@ -17,11 +17,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from .errors import Cancelled, NotInStorage, SourceChanged, StorageDenied
+from .settings import DEFAULT_MULTIPART_THRESHOLD
 from .store import ObjectStore, storage_error, throttled, transient
 
 MIB = 1024**2
-MULTIPART_THRESHOLD = 256 * MIB
 PART = 128 * MIB
+LARGEST_COPY = 5 * 1024 * MIB
 STREAM_PART = 8 * MIB
 STREAMS = 16
 ATTEMPTS = 8
@@ -92,6 +93,7 @@ def copy_objects(
     *,
     concurrency: int = 256,
     streaming: bool = False,
+    multipart_threshold: int = DEFAULT_MULTIPART_THRESHOLD,
     report: Callable[[Progress], None] | None = None,
     stop: threading.Event | None = None,
 ) -> None:
@@ -100,12 +102,14 @@ def copy_objects(
     Inside one endpoint the store copies by itself, with the destination's credentials. Where those may not read the source,
     and between endpoints, the bytes are streamed through this process, with bounded memory.
 
+    :param multipart_threshold: objects of more bytes are copied in parts of 128 MiB
     :param report: called about four times a second while copying
     :param stop: when set, no further copy is started and Cancelled is raised
     :raises SourceChanged: a source object does not exist
     """
     stop = stop or threading.Event()
     run = _Run(source, destination, progress, concurrency, server_side=source.endpoint == destination.endpoint and not streaming)
+    run.multipart_threshold = min(multipart_threshold, LARGEST_COPY)
     # A thread of its own: the caller may itself run inside an event loop.
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="copy") as thread:
         try:
@@ -130,6 +134,7 @@ class _Run:
         self.source, self.destination, self.progress = source, destination, progress
         self.concurrency = max(1, concurrency)
         self.server_side = server_side
+        self.multipart_threshold = DEFAULT_MULTIPART_THRESHOLD
         self.stopped = False
         self.exhausted = False
         self.client = source.client
@@ -149,8 +154,13 @@ class _Run:
             self.limit = Limit(min(self.concurrency, STREAMS))
             self.progress.mode = "streamed"
         workers = [asyncio.ensure_future(self._worker(rank, copies)) for rank in range(self.limit.maximum)]
+        running = set(workers)
         try:
-            await asyncio.gather(*workers)
+            while running:
+                # Looking up now and then: a store that does not answer must not keep anybody from stopping.
+                done, running = await asyncio.wait(running, timeout=0.25, return_when=asyncio.FIRST_EXCEPTION)
+                await asyncio.gather(*done)
+                self._check_stopped()
         finally:
             for worker in workers:
                 worker.cancel()
@@ -184,8 +194,7 @@ class _Run:
     async def _one(self, copy: Copy) -> None:
         way = self._server_side if self.server_side else self._stream
         for attempt in range(ATTEMPTS):
-            if self.stopped:
-                raise Cancelled(f"stopped after {self.progress.objects:,} of {self.progress.total_objects:,} objects")
+            self._check_stopped()
             try:
                 await way(copy)
                 break
@@ -202,10 +211,14 @@ class _Run:
         self.progress.objects += 1
         self.progress.bytes += copy.size
 
+    def _check_stopped(self) -> None:
+        if self.stopped:
+            raise Cancelled(f"stopped after {self.progress.objects:,} of {self.progress.total_objects:,} objects")
+
     async def _server_side(self, copy: Copy) -> None:
         import obstore
 
-        if copy.size > MULTIPART_THRESHOLD:
+        if copy.size > self.multipart_threshold:
             await asyncio.get_running_loop().run_in_executor(self.threads, self._multipart, copy)
         else:
             await obstore.copy_async(self.client, copy.source, copy.destination)
@@ -219,7 +232,7 @@ class _Run:
             {"Bucket": self.source.location.bucket, "Key": copy.source},
             self.destination.location.bucket,
             copy.destination,
-            Config=TransferConfig(multipart_threshold=MULTIPART_THRESHOLD, multipart_chunksize=PART, max_concurrency=8),
+            Config=TransferConfig(multipart_threshold=self.multipart_threshold, multipart_chunksize=PART, max_concurrency=8),
         )
 
     async def _stream(self, copy: Copy) -> None:

@@ -124,7 +124,7 @@ def _read_collection(node: Node, partitions: Mapping[int, list[Partition]] | Non
 
 
 def _read_partition(node: Node, segments: list[Node]) -> Partition:
-    if not node.string("partition_name"):
+    if not node.string("partition_name") or "/" in node.string("partition_name"):
         raise node.wrong("partition_name", "a partition name")
     partition_id = _id(node, "partition_id")
     return Partition(

@@ -42,7 +42,7 @@ def task_name(dag_id: str, run_id: str, task_id: str, map_index: int, date: str 
 
     ``date`` is the run's date as ``20261122T020000``, None where the run has none. The readable form
     ``<dag>_<date>_<task>[_<map index>]`` stands alone only where nothing was lost in making it: the ids are plain, the date is
-    exact (``whole_second``) and the run is a scheduled one. Otherwise six characters of a digest of the task instance's
+    exact (``whole_second``) and the run is a scheduled one. Otherwise twelve characters of a digest of the task instance's
     identity follow.
     """
     parts = [dag_id, *([date] if date else []), task_id, *([str(map_index)] if map_index >= 0 else [])]
@@ -53,6 +53,7 @@ def task_name(dag_id: str, run_id: str, task_id: str, map_index: int, date: str 
         date is not None
         and whole_second
         and run_id.startswith("scheduled__")
+        and re.sub(r"\D", "", run_id)[:14] == re.sub(r"\D", "", date)
         and re.fullmatch(r"[A-Za-z_]\w*", dag_id, re.ASCII)
         and re.fullmatch(r"\w+", task_id, re.ASCII)
         and not re.search(r"\d{8}T\d{6}", dag_id + "_" + task_id)

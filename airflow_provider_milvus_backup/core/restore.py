@@ -192,6 +192,7 @@ class RestoreRun:
             progress,
             concurrency=self.settings.concurrency,
             streaming=self.settings.streaming,
+            multipart_threshold=self.settings.multipart_threshold,
             report=self.reporter.copying,
             stop=self.stop,
         )

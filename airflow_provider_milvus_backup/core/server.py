@@ -28,7 +28,7 @@ ATTEMPTS = 6
 SUPPORTED, UNSUPPORTED = (2, 2, 9), (2, 4, 0)
 
 # Error codes of milvus-io/milvus `pkg/util/merr`, and of the enum before 2.3.
-_NOT_FOUND_CODES = {4, 100, 25, 700, 800}
+NOT_FOUND_CODES = {4, 100, 25, 700, 800}
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ class MilvusServer:
         try:
             answer = self._call("DescribeIndex", request, f"describe indexes of {name}", name.database)
         except ServerError as error:
-            if error.code in _NOT_FOUND_CODES or "index not found" in str(error).lower() or "IndexNotExist" in str(error):
+            if error.code in NOT_FOUND_CODES or "index not found" in str(error).lower() or "IndexNotExist" in str(error):
                 return []
             raise
         found = []

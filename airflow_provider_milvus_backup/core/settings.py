@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 GIB = 1024**3
 DEFAULT_CONCURRENCY = 256
+DEFAULT_MULTIPART_THRESHOLD = GIB // 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,8 @@ class Settings:
     backup_storage: S3Location
     #: Object copies in flight at most.
     concurrency: int = DEFAULT_CONCURRENCY
+    #: Objects of more bytes are copied in parts; no store copies more than 5 GiB at once.
+    multipart_threshold: int = DEFAULT_MULTIPART_THRESHOLD
     #: Copy bytes through this process even where the store could copy by itself.
     streaming: bool = False
     #: Bytes of one import job at most; one segment may exceed it alone.

@@ -193,6 +193,11 @@ def storage_error(error: BaseException, doing: str) -> StorageError:
             f"{doing}: the access key, secret key or session token is wrong or expired; correct the aws connection ({text})"
         )
     if type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError") or "AccessDenied" in str(error):
+        if not _CODE.search(str(error)):  # the answer to a HEAD request has no body that says why
+            return StorageDenied(
+                f"{doing}: access denied; the access key or secret key is wrong, or the key lacks this permission on the bucket; "
+                "correct the aws connection"
+            )
         return StorageDenied(f"{doing}: access denied; the key lacks this permission on the bucket ({text})")
     if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
         return StorageDenied(f"{doing}: the aws connection has no usable credentials ({text})")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from . import meta, schema
-from .errors import ConfigError, SchemaMismatch, TargetExists
+from .errors import ConfigError, SchemaMismatch, ServerError, TargetExists
 from .names import CollectionName
 from .report import Reporter
 from .restore_plan import APPEND, FAIL, RestoreOptions
 from .restore_state import Target
-from .server import MilvusServer
+from .server import NOT_FOUND_CODES, MilvusServer
 
 
 def existing(server: MilvusServer, names: Iterable[CollectionName]) -> set[CollectionName]:
@@ -26,7 +26,7 @@ def check_targets(
     there: set[CollectionName],
     if_exists: str,
 ) -> None:
-    """Raise TargetExists, or when appending SchemaMismatch, for targets that are already there.
+    """Raise TargetExists, or when appending SchemaMismatch, for targets that are already there, if only as aliases.
 
     :param names: target by source
     :param there: what exists, as :func:`existing` returned it
@@ -37,9 +37,22 @@ def check_targets(
             f"{', '.join(map(str, list(taken.values())[:5]))} already exist{'s' if len(taken) == 1 else ''} in Milvus at {server.address}; "
             "restore under another name (suffix, rename), or say if_exists='replace' or 'append'"
         )
+    for name in sorted(set(names.values()) - there):
+        if owner := _alias_of(server, name):
+            raise TargetExists(f"{name} is an alias of {owner}; restore under another name (suffix, rename), or drop that alias first")
     if if_exists == APPEND:
         for source, name in taken.items():
             check_schema(server, collections[source], name)
+
+
+def _alias_of(server: MilvusServer, name: CollectionName) -> str:
+    """Return which collection a name that no collection has stands for, or an empty string."""
+    try:
+        return str(server.describe(name).schema.name)
+    except ServerError as error:
+        if error.code in NOT_FOUND_CODES or "find collection" in str(error).lower():
+            return ""
+        raise
 
 
 def check_schema(server: MilvusServer, collection: meta.Collection, name: CollectionName) -> None:

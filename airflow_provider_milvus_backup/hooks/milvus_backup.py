@@ -92,7 +92,7 @@ class MilvusBackupHook(BaseHook):
         bucket = str(extra.get("bucket_name") or config.storage.bucket or resolve.DEFAULT_BUCKET)
         root = extra.get("root_path") or config.storage.root_path
         milvus_storage = resolve.s3_location(bucket, resolve.DEFAULT_ROOT_PATH if root is None else str(root), named, config.storage, label)
-        backup_root = self.backup_root_path or config.backup_storage.root_path
+        backup_root = config.backup_storage.root_path if self.backup_root_path is None else self.backup_root_path
         backup_bucket = self.backup_bucket or config.backup_storage.bucket or bucket
         backup_root = resolve.DEFAULT_BACKUP_ROOT_PATH if backup_root is None else backup_root
         own_access = replace(config.backup_storage, bucket=None, root_path=None) != replace(config.storage, bucket=None, root_path=None)
@@ -112,6 +112,7 @@ class MilvusBackupHook(BaseHook):
             milvus_storage,
             backup_storage,
             concurrency=config.concurrency or DEFAULT_CONCURRENCY,
+            multipart_threshold=(config.multipart_threshold_mib or 256) * 1024**2,
             streaming=bool(config.streaming),
         )
 
@@ -133,9 +134,10 @@ class MilvusBackupHook(BaseHook):
         if self.config is None:
             return backup_yaml.BackupYaml()
         config = backup_yaml.read(self.config)
-        for secret in (config.milvus_password, config.storage.secret_key, config.backup_storage.secret_key):
-            if secret:
-                mask_secret(secret)
+        for storage in (config.storage, config.backup_storage):
+            for secret in (config.milvus_password, storage.secret_key, storage.session_token):
+                if secret:
+                    mask_secret(secret)
         if config.ignored:
             self.log.info("backup.yaml: these keys have no meaning here and are ignored: %s", ", ".join(config.ignored))
         return config

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from tests.airflow import dag_runs
 from tests.airflow.stack import backed_up, connected, milvus_b, s3, stack  # noqa: F401
 
 if "airflow" in sys.modules:
@@ -28,7 +29,6 @@ if "airflow" in sys.modules:
         f"(it came from {sys.modules['airflow'].__file__})"
     )
 
-REPO = Path(__file__).parents[2]
 AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="airflow-home-"))
 
 # Settings and connections of whoever runs the tests must not decide their outcome.
@@ -37,12 +37,12 @@ for _name in [name for name in os.environ if name.startswith("AIRFLOW_")]:
 
 os.environ.update(
     AIRFLOW_HOME=str(AIRFLOW_HOME),
-    AIRFLOW__CORE__DAGS_FOLDER=str(REPO / "example_dags"),
+    AIRFLOW__CORE__DAGS_FOLDER=str(dag_runs.EXAMPLES),
     # Airflow 3 runs only DAGs of a bundle; Airflow 2 does not know this setting and runs any.
     AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST=json.dumps(
         [
             {"name": path.parent.name, "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle", "kwargs": {"path": str(path)}}
-            for path in (REPO / "example_dags", REPO / "tests" / "airflow" / "dags")
+            for path in (dag_runs.EXAMPLES, dag_runs.DAGS)
         ]
     ),
     AIRFLOW__CORE__LOAD_EXAMPLES="False",

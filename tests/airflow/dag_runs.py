@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-REPO = Path(__file__).parents[2]
+EXAMPLES = Path(__file__).parents[2] / "example_dags"
 #: DAG files of the tests. Airflow 3 runs only DAGs of a configured bundle, so conftest.py names it one.
 DAGS = Path(__file__).parent / "dags"
 

@@ -9,12 +9,11 @@ from demo.servers import MilvusServer
 from tests.airflow import dag_runs
 from tests.airflow.stack import Stack, in_environment, milvus_connection
 
-EXAMPLES = dag_runs.REPO / "example_dags"
 pytestmark = pytest.mark.usefixtures("airflow_db")
 
 
 def test_a_collection_is_backed_up_and_restored_beside_the_original(connected: Stack) -> None:
-    run = dag_runs.run(dag_runs.load(EXAMPLES / "milvus_backup_and_restore.py", "milvus_backup_and_restore"))
+    run = dag_runs.run(dag_runs.load(dag_runs.EXAMPLES / "milvus_backup_and_restore.py", "milvus_backup_and_restore"))
 
     assert run.states() == {"backup": "success", "restore": "success"}
     rows = connected.rows("coll")
@@ -29,7 +28,7 @@ def test_a_collection_is_backed_up_and_restored_beside_the_original(connected: S
 
 
 def test_every_collection_of_every_database_is_backed_up_by_a_task_of_its_own(connected: Stack) -> None:
-    run = dag_runs.run(dag_runs.load(EXAMPLES / "milvus_nightly_backup.py", "milvus_nightly_backup"))
+    run = dag_runs.run(dag_runs.load(dag_runs.EXAMPLES / "milvus_nightly_backup.py", "milvus_nightly_backup"))
 
     names = run.result("collections")
     assert sorted(names) == [f"default.{name}" for name in connected.collections()] + ["second.docs"]
@@ -55,7 +54,7 @@ def test_collections_move_to_a_cluster_with_another_bucket_and_other_credentials
         "migration_s3": stack.aws_connection("between"),
     }
     with in_environment(connections):
-        dag = dag_runs.load(EXAMPLES / "milvus_migrate_cluster.py", "milvus_migrate_cluster")
+        dag = dag_runs.load(dag_runs.EXAMPLES / "milvus_migrate_cluster.py", "milvus_migrate_cluster")
         run = dag_runs.run(dag, {"collections": ["coll", "second.docs"]})
 
     assert run.states() == {"backup": "success", "restore": "success", "wait": "success"}

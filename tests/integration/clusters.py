@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import boto3
@@ -172,9 +172,14 @@ class Cluster:
         return {database: sorted(self.client(database).list_collections()) for database in sorted(self.server.databases())}
 
 
+@cache
+def _s3_client(s3: servers.S3Server) -> Any:
+    return s3.client()  # one for all, as each takes its time to make
+
+
 def listing(s3: servers.S3Server, bucket: str, prefix: str = "") -> Listing:
     """Return (size, ETag) of every object by key."""
-    pages = s3.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    pages = _s3_client(s3).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     return {item["Key"]: (item["Size"], item["ETag"]) for page in pages for item in page.get("Contents", [])}
 
 
@@ -185,7 +190,7 @@ def everything(cluster: Cluster, *more: servers.S3Server) -> dict[str, Any]:
     """
     found: dict[str, Any] = {"collections": cluster.collections()}
     for s3 in {s.endpoint_url: s for s in (cluster.s3, *more)}.values():
-        for bucket in s3.client().list_buckets()["Buckets"]:
+        for bucket in _s3_client(s3).list_buckets()["Buckets"]:
             name = bucket["Name"]
             own = f"{cluster.milvus.root_path}/" if name == cluster.milvus.bucket else "\0"
             found[f"{s3.endpoint_url}/{name}"] = {k: v for k, v in listing(s3, name).items() if not k.startswith(own)}

@@ -293,9 +293,7 @@ def contents(client: MilvusClient, collection: str) -> Contents:
     found = {}
     for partition in partitions:
         some = None if partition == KEYED else [partition]
-        rows = client.query(
-            collection, filter="", limit=LIMIT, output_fields=["*"], partition_names=some, consistency_level="Strong"
-        )
+        rows = client.query(collection, filter="", limit=LIMIT, output_fields=["*"], partition_names=some, consistency_level="Strong")
         assert len(rows) < LIMIT
         found[partition] = {row[key]: plain(dict(row)) for row in rows}
         assert len(found[partition]) == len(rows), f"a primary key comes twice in {collection}, partition {partition}"

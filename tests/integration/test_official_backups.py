@@ -87,7 +87,7 @@ def test_a_backup_without_full_meta_says_what_may_be_missing(restored: list[str]
 def test_a_snapshot_backup_is_refused(a: Cluster, head: dict[str, Any]) -> None:
     name = rewrite(a, "l0compact", lambda meta: meta.update(format="snapshot"), "by_snapshot")
     before = everything(a)
-    with pytest.raises(UnsupportedFormat, match="'by_snapshot'.*'snapshot' format.*binlog format only"):
+    with pytest.raises(UnsupportedFormat, match=r"'by_snapshot'.*'snapshot' format.*binlog format only"):
         a.restore(name, suffix="_never")
     assert everything(a) == before
 
@@ -111,6 +111,6 @@ def test_deletes_in_l0_are_refused_by_a_milvus_that_would_ignore_them(
 ) -> None:
     rewrite(a, "0.5.10", _with_l0(partition), name)
     before = everything(a)
-    with pytest.raises(UnsupportedServer, match=f"'{name}'.*default.zoo_many in L0 segments.*v2.3.5.*Milvus 2.4 or newer"):
+    with pytest.raises(UnsupportedServer, match=rf"'{name}'.*default.zoo_many in L0 segments.*v2.3.5.*Milvus 2.4 or newer"):
         a.restore(name, suffix="_never")
     assert everything(a) == before

@@ -128,7 +128,9 @@ def test_without_indexes_nothing_is_loaded(a: Cluster) -> None:
     assert data.load_states(a.client("options"), "first_bare") == {"": "NotLoad", "_default": "NotLoad"}
 
 
-@pytest.mark.parametrize(("load", "states"), [("always", ("Loaded", "Loaded")), ("never", ("NotLoad", "NotLoad")), ("as_backed_up", ("Loaded", "NotLoad"))])
+@pytest.mark.parametrize(
+    ("load", "states"), [("always", ("Loaded", "Loaded")), ("never", ("NotLoad", "NotLoad")), ("as_backed_up", ("Loaded", "NotLoad"))]
+)
 def test_load(a: Cluster, load: str, states: tuple[str, str]) -> None:
     a.restore("options", suffix=f"_{load}", load=load, meta_only=True)
     for name, state in zip((FIRST, SECOND), states, strict=True):

@@ -5,18 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_milvus_backup.core import layout
 from airflow_provider_milvus_backup.core.errors import ConfigError
+
+# A busy machine is no reason to fail.
+BUSY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 ids = st.integers(1, 2**63 - 1)
 fields = st.integers(0, 2**31)
 roots = st.sampled_from(["", "files", "a/b/c", "root-1", "insert_log", "insert_log/1", "delta_log"])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(BUSY, max_examples=40)
 @given(roots, ids, ids, ids, fields, ids)
 def test_an_insert_key_is_read_as_it_was_built(root: str, collection: int, partition: int, segment: int, field: int, log: int) -> None:
     key = layout.source_insert(root, collection, partition, segment, field, log)
@@ -25,7 +28,7 @@ def test_an_insert_key_is_read_as_it_was_built(root: str, collection: int, parti
     assert key.startswith(layout.source_dir(root, layout.INSERT, collection))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(BUSY, max_examples=40)
 @given(roots, ids, ids | st.just(layout.ALL_PARTITIONS), ids, ids)
 def test_a_delta_key_is_read_as_it_was_built(root: str, collection: int, partition: int, segment: int, log: int) -> None:
     key = layout.source_delta(root, collection, partition, segment, log)
@@ -75,7 +78,7 @@ def test_digits_of_other_scripts_are_not_ids(digit: str) -> None:
     assert layout.parse_delta("files", f"files/delta_log/{digit}/2/3/4") is None
 
 
-@settings(max_examples=40, deadline=None)
+@settings(BUSY, max_examples=40)
 @given(st.text(st.sampled_from("0123456789-/_iln\u0661abdegorst"), max_size=40))
 def test_any_text_is_a_log_or_not_but_never_an_error(key: str) -> None:
     for parse in (layout.parse_insert, layout.parse_delta):
@@ -91,7 +94,7 @@ def test_a_root_path_loses_what_does_not_matter(root: str, clean: str) -> None:
     assert layout.clean_root(root) == clean
 
 
-@settings(max_examples=40, deadline=None)
+@settings(BUSY, max_examples=40)
 @given(st.text(st.sampled_from("a./"), max_size=10))
 def test_cleaning_a_root_path_again_changes_nothing_and_never_leaves_dots(root: str) -> None:
     try:
@@ -130,7 +133,7 @@ def test_the_commit_mark_is_the_last_of_the_meta_files_and_the_full_meta_the_fir
     assert layout.META_FILES[-1] == layout.COMMIT_MARK == "backup_meta.json"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(BUSY, max_examples=40)
 @given(roots, st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,20}", fullmatch=True), ids, ids, ids)
 def test_every_key_of_a_backup_lies_inside_its_directory(root: str, name: str, collection: int, partition: int, segment: int) -> None:
     inside = layout.backup_dir(root, name)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_milvus_backup.core import layout
@@ -30,6 +30,9 @@ from airflow_provider_milvus_backup.core.meta_writer import to_files
 from airflow_provider_milvus_backup.core.names import CollectionName
 from tests.format_reader import check_backup
 from tests.official_backups import GENERATIONS, rewrite, synthetic
+
+# A busy machine is no reason to fail.
+BUSY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 Json = dict[str, Any]
 
@@ -140,13 +143,13 @@ def numbers(value: Any) -> list[Any]:
 # ---- writing and reading back --------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=25, deadline=None)
+@settings(BUSY, max_examples=25)
 @given(backups, roots)
 def test_a_backup_is_read_as_it_was_written(backup: Backup, root: str) -> None:
     assert from_files(dict(to_files(backup, root))) == backup
 
 
-@settings(max_examples=25, deadline=None)
+@settings(BUSY, max_examples=25)
 @given(backups)
 def test_without_full_meta_all_but_the_l0_segments_of_all_partitions_and_the_databases_comes_back(backup: Backup) -> None:
     files = dict(to_files(backup, "files"))
@@ -158,7 +161,7 @@ def test_without_full_meta_all_but_the_l0_segments_of_all_partitions_and_the_dat
     assert "full_meta.json is missing" in found.warnings[0]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(BUSY, max_examples=25)
 @given(backups)
 def test_every_number_is_written_as_an_integer_and_every_file_is_compact_utf_8(backup: Backup) -> None:
     for _, data in to_files(backup, "files"):
@@ -489,7 +492,7 @@ def test_a_truncated_file_is_refused_wherever_it_ends() -> None:
             from_files({"full_meta.json": data[:end]})
 
 
-@settings(max_examples=50, deadline=None)
+@settings(BUSY, max_examples=50)
 @given(st.data())
 def test_flipped_bytes_are_read_or_refused_but_never_another_error(data: st.DataObject) -> None:
     whole = bytearray(WHOLE)
@@ -516,7 +519,7 @@ def places(value: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 PLACES = places(json.loads(WHOLE))[1:]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(BUSY, max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from(PLACES), anything | st.just("gone")), min_size=1, max_size=3))
 def test_replaced_values_are_read_or_refused_but_never_another_error(changes: list[tuple[tuple[Any, ...], Any]]) -> None:
     document = json.loads(WHOLE)
@@ -534,7 +537,7 @@ def test_replaced_values_are_read_or_refused_but_never_another_error(changes: li
         assert from_files(dict(to_files(found, "files"))).size == found.size
 
 
-@settings(max_examples=40, deadline=None)
+@settings(BUSY, max_examples=40)
 @given(
     st.dictionaries(
         st.sampled_from([*layout.META_FILES, "channel_cp_meta.json"]), st.binary(max_size=8) | st.sampled_from([b"{}", b'{"infos":[{}]}'])

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_milvus_backup.core.errors import ConfigError
@@ -20,6 +20,9 @@ from airflow_provider_milvus_backup.core.names import (
     targets,
     task_name,
 )
+
+# A busy machine is no reason to fail.
+BUSY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 DATE = "20261122T020000"
 RUN = "scheduled__2026-11-22T02:00:00+00:00"
@@ -61,20 +64,20 @@ def test_the_name_of_a_scheduled_run_is_readable() -> None:
     assert task_name("nightly", RUN, "docs", 7, DATE, whole_second=True) == "nightly_20261122T020000_docs_7"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(BUSY, max_examples=60)
 @given(instances)
 def test_a_task_name_is_one_the_official_tool_accepts(instance: Any) -> None:
     assert OFFICIAL_NAME.fullmatch(name_of(instance))
     assert check_backup_name(name_of(instance)) == name_of(instance)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(BUSY, max_examples=40)
 @given(instances)
 def test_a_retry_gets_the_same_name(instance: Any) -> None:
     assert name_of(instance) == name_of(instance)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(BUSY, max_examples=60)
 @given(st.lists(instances, unique=True, min_size=2, max_size=40))
 def test_two_task_instances_never_share_a_name(found: list[Any]) -> None:
     assert len({name_of(instance) for instance in found}) == len(found)
@@ -188,7 +191,7 @@ plain = st.text(st.sampled_from("ab"), min_size=1, max_size=2)
 collections = st.lists(st.builds(CollectionName, plain, plain), unique=True, max_size=8)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(BUSY, max_examples=60)
 @given(collections, st.data())
 def test_what_is_picked_is_what_some_pattern_names(available: list[CollectionName], data: st.DataObject) -> None:
     wanted = data.draw(st.lists(st.sampled_from(available), unique=True) if available else st.just([]))
@@ -268,7 +271,7 @@ rules = st.dictionaries(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(BUSY, max_examples=50)
 @given(collections, rules, st.none() | plain)
 def test_targets_are_distinct_and_cover_every_source(sources: list[CollectionName], rename: dict[str, str], suffix: str | None) -> None:
     with contextlib.suppress(ConfigError):
@@ -277,7 +280,7 @@ def test_targets_are_distinct_and_cover_every_source(sources: list[CollectionNam
         assert len(set(found.values())) == len(sources)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(BUSY, max_examples=60)
 @given(st.text(max_size=12), st.text(max_size=12), st.text(max_size=12))
 def test_any_text_is_understood_or_refused_with_a_config_error(pattern: str, old: str, new: str) -> None:
     with contextlib.suppress(ConfigError):

@@ -8,13 +8,16 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pymilvus.grpc_gen import schema_pb2
 
 from airflow_provider_milvus_backup.core import schema
 from airflow_provider_milvus_backup.core.errors import BackupDamaged
 from airflow_provider_milvus_backup.core.jsonreader import Node
+
+# A busy machine is no reason to fail.
+BUSY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 Json = dict[str, Any]
 
@@ -114,20 +117,20 @@ def simple(**rest: Any) -> Json:
 # ---- round trips ---------------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(BUSY, max_examples=40)
 @given(documents)
 def test_a_schema_comes_back_from_milvus_as_it_was_sent(document: Json) -> None:
     assert schema.from_proto(schema.to_proto(document, document["name"])) == document
 
 
-@settings(max_examples=40, deadline=None)
+@settings(BUSY, max_examples=40)
 @given(documents)
 def test_a_written_schema_is_read_as_it_was(document: Json) -> None:
     document["fields"][0]["is_primary_key"] = True
     assert checked(document) == document
 
 
-@settings(max_examples=40, deadline=None)
+@settings(BUSY, max_examples=40)
 @given(documents)
 def test_making_a_request_leaves_the_schema_alone(document: Json) -> None:
     before = copy.deepcopy(document)
@@ -212,7 +215,7 @@ def test_what_must_fit_the_binlogs_is_part_of_the_shape(change: Json) -> None:
     assert schema.field_shapes(simple(**change)) != schema.field_shapes(simple())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(BUSY, max_examples=40)
 @given(documents)
 def test_a_schema_that_came_back_from_milvus_has_the_same_shape(document: Json) -> None:
     assert schema.field_shapes(schema.from_proto(schema.to_proto(document, "x"))) == schema.field_shapes(document)
@@ -344,7 +347,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(BUSY, max_examples=40)
 @given(
     st.dictionaries(st.sampled_from([*schema.SCHEMA, "functions", "struct_array_fields"]), json_values, max_size=3),
     st.dictionaries(st.sampled_from([*schema.FIELD, "default_value_proto"]), json_values, max_size=3),
