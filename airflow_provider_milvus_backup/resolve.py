@@ -43,7 +43,6 @@ def milvus_address(conn_id: str, connection: Any, extra: Mapping[str, Any], conf
         user, password, token = "", "", password
     if not (user or token):
         user, password = config.milvus_user or "", config.milvus_password or ""
-    said = extra.get("secure")
     for secret in (token, password):
         if secret:
             mask_secret(secret)
@@ -54,7 +53,8 @@ def milvus_address(conn_id: str, connection: Any, extra: Mapping[str, Any], conf
         password=password,
         token=token,
         database=str((connection and connection.schema) or "default"),
-        secure=secure or (bool(config.milvus_secure) if said in (None, "") else _flag(said, f"secure of {label}")),
+        # Not "the connection wins": the form of Airflow 2.11 saves false for a box that nobody touched.
+        secure=_flag(extra.get("secure"), f"secure of {label}") or secure or bool(config.milvus_secure),
         ca_cert=str(extra.get("ca_cert") or config.milvus_ca_cert or ""),
         client_cert=str(extra.get("client_cert") or config.milvus_client_cert or ""),
         client_key=str(extra.get("client_key") or config.milvus_client_key or ""),

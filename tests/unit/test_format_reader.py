@@ -380,7 +380,7 @@ def test_an_old_generation_is_written_as_the_sheet_says(generation: str) -> None
     rows = [s for s in metas["segment_meta.json"]["infos"] if not s.get("is_l0")]
     first = rows[0] | rows[0]["binlogs"][0]["binlogs"][0]
     assert first.keys() & {"v_channel", "log_id", "storage_version"} == set(segment_keys.split())
-    assert len(rows) == 3 and len(metas["segment_meta.json"]["infos"]) == 3 + has_l0
+    assert (len(rows), len(metas["segment_meta.json"]["infos"])) == (3, 3 + has_l0)
     wanted = [s["segment_id"] for s in rows] if groups == OWN else groups
     assert [s.get("group_id", 0) for s in rows] == wanted
     for row, group in zip(rows, wanted, strict=True):
