@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -62,10 +63,10 @@ def _tidy(level: str, logger: str, text: str, event: dict[str, Any]) -> list[tup
 
 def _cause(event: dict[str, Any]) -> list[tuple[str, int]]:
     """Return the exceptions of a logged error, first the one that was raised; the tracebacks help nobody here."""
-    info = event.get("exc_info")
+    info = sys.exc_info() if event.get("exc_info") is True else event.get("exc_info")
     error = info[1] if isinstance(info, tuple) else info
     lines = []
     while isinstance(error, BaseException):
         lines.append((f"{type(error).__name__}: {error}", 2))
-        error = error.__cause__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return lines

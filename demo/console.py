@@ -84,5 +84,8 @@ def run(main: Callable[[Interrupt], int]) -> int:
             print("stopped; nothing is left running", file=sys.stderr)
             return 130
         except Exception as error:  # noqa: BLE001 (a person reads this)
+            if interrupt.seen:  # Ctrl-C reaches child processes too, and their end can be noticed first
+                print("stopped; nothing is left running", file=sys.stderr)
+                return 130
             print(f"\nThe demo failed: {type(error).__name__}: {error}", file=sys.stderr)
             return 1

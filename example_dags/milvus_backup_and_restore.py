@@ -6,6 +6,7 @@ Needs the connections `milvus_default` and `aws_default`. While Milvus imports, 
 from __future__ import annotations
 
 from airflow import DAG
+
 from airflow_provider_milvus_backup.operators.backup import MilvusBackupOperator
 from airflow_provider_milvus_backup.operators.restore import MilvusRestoreOperator
 

@@ -1,12 +1,14 @@
 """Move collections from cluster A to cluster B by way of a bucket that both sides reach.
 
-Needs the connections `milvus_a` and `milvus_b`, each with the bucket, root path and aws connection of its own storage, and the aws connection
-`migration_s3` for the bucket in between. The restore is split in two tasks: one submits the import jobs, the other waits and finishes.
+Needs the connections `milvus_a` and `milvus_b`, each with the bucket, root path and aws connection of its own storage, and the aws
+connection `migration_s3` for the bucket in between. The restore is split in two tasks: one submits the import jobs, the other waits for
+them and finishes the restore.
 """
 
 from __future__ import annotations
 
 from airflow import DAG
+
 from airflow_provider_milvus_backup.operators.backup import MilvusBackupOperator
 from airflow_provider_milvus_backup.operators.restore import MilvusRestoreOperator
 from airflow_provider_milvus_backup.sensors.imports import MilvusImportSensor

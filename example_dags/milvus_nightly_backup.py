@@ -8,7 +8,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 from airflow import DAG
-from airflow.decorators import task
+
+try:
+    from airflow.sdk import task
+except ImportError:  # Airflow 2
+    from airflow.decorators import task
+
 from airflow_provider_milvus_backup.hooks.milvus_backup import MilvusBackupHook
 from airflow_provider_milvus_backup.operators.backup import MilvusBackupOperator
 

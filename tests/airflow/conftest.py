@@ -55,7 +55,8 @@ os.environ.update(
 
 # `airflow standalone` with the REST API that test_real_triggerer.py drives came with Airflow 3.
 _airflow = importlib.util.find_spec("airflow")
-collect_ignore = [] if _airflow and _airflow.origin and Path(_airflow.origin).with_name("api_fastapi").is_dir() else ["test_real_triggerer.py"]
+_has_airflow_3 = _airflow and _airflow.origin and Path(_airflow.origin).with_name("api_fastapi").is_dir()
+collect_ignore = [] if _has_airflow_3 else ["test_real_triggerer.py"]
 
 
 def pytest_unconfigure() -> None:

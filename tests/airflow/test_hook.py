@@ -156,7 +156,8 @@ def test_a_connection_may_be_a_uri(monkeypatch: pytest.MonkeyPatch, aws: Connect
     aws("s3")
     settings = MilvusBackupHook().settings
     milvus = settings.milvus
-    assert (milvus.host, milvus.port, milvus.user, milvus.password, milvus.database) == ("milvus.test", 19531, "root", "p@ss-planted", "db1")
+    assert (milvus.host, milvus.port, milvus.database) == ("milvus.test", 19531, "db1")
+    assert (milvus.user, milvus.password) == ("root", "p@ss-planted")
     assert (milvus.secure, milvus.server_name) == (True, "n")
     assert (settings.milvus_storage.bucket, settings.milvus_storage.root_path) == ("b", "r/s")
     assert keys(settings)[0] == "AK-s3"
@@ -223,10 +224,10 @@ def test_a_wrong_field_is_named(set_connection: Connect, aws: Connect, fields: d
 
 
 def test_a_good_connection_says_what_it_found(connected: Stack) -> None:
-    assert MilvusBackupHook().test_connection() == (
-        True,
-        f"Milvus v2.3.5-lite at 127.0.0.1:{connected.milvus.port}, databases: " + ", ".join(connected.client().list_databases()),
-    )
+    good, said = MilvusBackupHook().test_connection()
+    found, _, databases = said.partition(", databases: ")
+    assert (good, found) == (True, f"Milvus v2.3.5-lite at 127.0.0.1:{connected.milvus.port}")
+    assert sorted(databases.split(", ")) == ["default", "second"]
 
 
 def test_a_wrong_password_is_said_without_the_password(stack: Stack, milvus_b: MilvusServer) -> None:
@@ -323,7 +324,8 @@ def test_an_assumed_role_is_refreshed_while_a_long_copy_runs(set_connection: Con
 
     url, asked = sts
     set_connection("milvus_default", conn_type="milvus", host="h")
-    aws("aws_default", role_arn="arn:aws:iam::123456789012:role/copier", region_name="us-east-1", service_config={"sts": {"endpoint_url": url}})
+    role = "arn:aws:iam::123456789012:role/copier"
+    aws("aws_default", role_arn=role, region_name="us-east-1", service_config={"sts": {"endpoint_url": url}})
     location = MilvusBackupHook().settings.milvus_storage
     provide = store._credential_provider(location.session())
     first, second = provide(), provide()

@@ -33,6 +33,7 @@ PACKAGE = "airflow_provider_milvus_backup"
     ],
 )
 def test_importing_and_constructing_load_no_client(module: str, operator: str) -> None:
-    done = subprocess.run([sys.executable, "-c", CODE, module, operator, *CLIENTS], capture_output=True, text=True, timeout=120, check=False)
+    command = [sys.executable, "-c", CODE, module, operator, *CLIENTS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == []

@@ -148,7 +148,8 @@ def test_a_failed_import_is_reported_with_the_reason_of_the_server_and_undone(co
         resumed = restore(backup_name="broken", suffix="_broken_True", deferrable=True)
         return resumed.execute_complete(context(resumed), event)
 
-    with pytest.raises(AirflowFailException, match=r"^ImportFailed: import job \d+ into default.coll_broken_\w+, partition '\w+', failed: ") as raised:
+    said = r"^ImportFailed: import job \d+ into default.coll_broken_\w+, partition '\w+', failed: "
+    with pytest.raises(AirflowFailException, match=said) as raised:
         run()
     reason = re.search(r"failed: (.*) \(files: ", str(raised.value))
     assert reason
@@ -172,18 +173,22 @@ def test_an_import_whose_milvus_was_away_for_the_trigger_is_waited_for_by_the_wo
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
-def test_a_timeout_says_what_runs_on_and_the_sensor_it_names_finishes_the_restore(connected: Stack, backed_up: Any, deferrable: bool) -> None:
+def test_a_timeout_says_what_runs_on_and_its_sensor_finishes_the_restore(connected: Stack, backed_up: Any, deferrable: bool) -> None:
     name = f"coll_late_{deferrable}".lower()
-    task = restore(suffix=f"_late_{deferrable}".lower(), timeout=0.01, deferrable=deferrable)
+    task = restore(suffix=name.removeprefix("coll"), timeout=0.01, deferrable=deferrable)
+
+    def run() -> Any:
+        if not deferrable:
+            return task.execute(context(task))
+        event = fired(deferred_by(lambda: task.execute(context(task))).trigger)
+        assert event["status"] == "timeout"
+        resumed = restore(suffix=task.suffix, timeout=0.01, deferrable=True)
+        return resumed.execute_complete(context(resumed), event)
+
     with pytest.raises(AirflowFailException, match=r"^WaitTimeout: restore \w+ of backup 'shared' was not done") as raised:
-        if deferrable:
-            event = fired(deferred_by(lambda: task.execute(context(task))).trigger)
-            assert event["status"] == "timeout"
-            task = restore(suffix=task.suffix, timeout=0.01, deferrable=True)
-            task.execute_complete(context(task), event)
-        else:
-            task.execute(context(task))
-    said = re.search(r"import jobs \S.* are still running in Milvus. .*MilvusImportSensor\(backup_name='(\w+)', restore_id='(\w+)'\)", str(raised.value))
+        run()
+    text = r"import jobs \S.* are still running in Milvus. .*MilvusImportSensor\(backup_name='(\w+)', restore_id='(\w+)'\)"
+    said = re.search(text, str(raised.value))
     assert said
     assert name in connected.collections(), "a timeout undoes nothing"
 

@@ -67,10 +67,10 @@ def test_the_persisted_form_is_that_of_the_golden_file() -> None:
 
 
 def test_the_arguments_are_json_without_secrets(set_connection: Callable[..., None]) -> None:
-    from airflow_provider_milvus_backup.operators.restore import MilvusRestoreOperator
     from airflow_provider_milvus_backup.core.restore_state import RestoreState
+    from airflow_provider_milvus_backup.operators.restore import MilvusRestoreOperator
 
-    set_connection("milvus_default", conn_type="milvus", host="h", login="root", password="planted-password", extra={"token": "planted-token"})
+    set_connection("milvus_default", conn_type="milvus", host="h", password="planted-password", extra={"token": "planted-token"})
     config = {"milvus": {"password": "planted-in-config"}, "minio": {"secretAccessKey": "planted-too"}}
     operator = MilvusRestoreOperator(task_id="restore", backup_name="b", config=config, timeout=60)
     deferred = deferred_by(lambda: operator._defer(RestoreState("id", "b", [], started=time.time())))

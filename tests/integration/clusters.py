@@ -12,6 +12,8 @@ from functools import cache, partial
 from typing import Any, NamedTuple
 
 import boto3
+import obstore
+from obstore.store import S3Store
 from pymilvus import MilvusClient
 
 from airflow_provider_milvus_backup.core.backup import FLUSH, BackupRun
@@ -173,14 +175,16 @@ class Cluster:
 
 
 @cache
-def _s3_client(s3: servers.S3Server) -> Any:
-    return s3.client()  # one for all, as each takes its time to make
+def _bucket(s3: servers.S3Server, bucket: str) -> S3Store:
+    keys = {"access_key_id": s3.access_key, "secret_access_key": s3.secret_key, "region": "us-east-1"}
+    return S3Store(bucket, endpoint=s3.endpoint_url, client_options={"allow_http": True}, **keys)
 
 
 def listing(s3: servers.S3Server, bucket: str, prefix: str = "") -> Listing:
-    """Return (size, ETag) of every object by key."""
-    pages = _s3_client(s3).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-    return {item["Key"]: (item["Size"], item["ETag"]) for page in pages for item in page.get("Contents", [])}
+    """Return (size, ETag) of every object whose key begins with ``prefix``; boto3 would need seconds for all that is there in the end."""
+    below = prefix.rpartition("/")[0]
+    found = (item for page in obstore.list(_bucket(s3, bucket), below or None) for item in page)
+    return {item["path"]: (item["size"], item["e_tag"] or "") for item in found if item["path"].startswith(prefix)}
 
 
 def everything(cluster: Cluster, *more: servers.S3Server) -> dict[str, Any]:
@@ -190,7 +194,7 @@ def everything(cluster: Cluster, *more: servers.S3Server) -> dict[str, Any]:
     """
     found: dict[str, Any] = {"collections": cluster.collections()}
     for s3 in {s.endpoint_url: s for s in (cluster.s3, *more)}.values():
-        for bucket in _s3_client(s3).list_buckets()["Buckets"]:
+        for bucket in s3.client().list_buckets()["Buckets"]:
             name = bucket["Name"]
             own = f"{cluster.milvus.root_path}/" if name == cluster.milvus.bucket else "\0"
             found[f"{s3.endpoint_url}/{name}"] = {k: v for k, v in listing(s3, name).items() if not k.startswith(own)}

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from airflow import DAG
+
 from airflow_provider_milvus_backup.operators.backup import MilvusBackupOperator
 from airflow_provider_milvus_backup.operators.base import default_backup_name
 from airflow_provider_milvus_backup.operators.restore import MilvusRestoreOperator
@@ -25,9 +26,9 @@ class NameOnly(MilvusBackupOperator):
         return name
 
 
-with DAG(dag_id="names", schedule=None):
+with DAG(dag_id="names", schedule=None):  # noqa: AIR311 (where both lines have it)
     NameOnly(task_id="once_more", retries=1, retry_delay=timedelta(0))
     NameOnly.partial(task_id="mapped").expand(collections=["a", "b"])
 
-with DAG(dag_id="useless_retries", schedule=None):
+with DAG(dag_id="useless_retries", schedule=None):  # noqa: AIR311 (where both lines have it)
     MilvusRestoreOperator(task_id="restore", backup_name="never_made", retries=2, retry_delay=timedelta(0))

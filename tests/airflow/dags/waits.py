@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from airflow import DAG
+
 from airflow_provider_milvus_backup.operators.restore import MilvusRestoreOperator
 from airflow_provider_milvus_backup.sensors.imports import MilvusImportSensor
 
 SPLIT: dict[str, dict[str, Any]] = {"poke": {"mode": "poke"}, "reschedule": {"mode": "reschedule"}, "sensor_deferred": {"deferrable": True}}
 
-with DAG(dag_id="waits", schedule=None):
+with DAG(dag_id="waits", schedule=None):  # noqa: AIR311 (where both lines have it)
     for how, options in {"synchronous": {}, "deferred": {"deferrable": True}}.items():
         MilvusRestoreOperator(task_id=how, backup_name="shared", suffix=f"_{how}", backup_bucket="backups", poll_interval=1, **options)
     for how, options in SPLIT.items():
