@@ -62,11 +62,13 @@ def _tidy(level: str, logger: str, text: str, event: dict[str, Any]) -> list[tup
 
 
 def _cause(event: dict[str, Any]) -> list[tuple[str, int]]:
-    """Return the exceptions of a logged error, first the one that was raised; the tracebacks help nobody here."""
+    """Return the exceptions of a logged error, the last one first; their tracebacks help nobody here."""
     info = sys.exc_info() if event.get("exc_info") is True else event.get("exc_info")
     error = info[1] if isinstance(info, tuple) else info
-    lines = []
+    lines: list[tuple[str, int]] = []
     while isinstance(error, BaseException):
-        lines.append((f"{type(error).__name__}: {error}", 2))
+        text = f"{type(error).__name__}: {error}"
+        if not any(text in line for line, _ in lines):  # an error that only gives another one a new type repeats it
+            lines.append((text, 2))
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return lines

@@ -242,7 +242,7 @@ class _Run:
         if copy.size <= STREAM_PART:
             await obstore.put_async(self.destination.client, copy.destination, await got.bytes_async())
         else:
-            chunks = got.stream(min_chunk_size=STREAM_PART)
+            chunks = got.stream(min_chunk_size=MIB)
             await obstore.put_async(self.destination.client, copy.destination, chunks, chunk_size=STREAM_PART, max_concurrency=2)
 
     def _explained(self, error: Exception, copy: Copy) -> Exception:

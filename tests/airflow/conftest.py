@@ -102,5 +102,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for warning in (
         # fastapi's test client, which `dag.test()` talks to its own API with
         "ignore:Using `httpx` with `starlette.testclient`",
+        # flask_sqlalchemy of Airflow 2.11's web server
+        "ignore:'_app_ctx_stack' is deprecated:DeprecationWarning",
     ):
         config.addinivalue_line("filterwarnings", warning)

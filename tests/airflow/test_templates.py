@@ -82,7 +82,7 @@ def test_templates_inside_lists_and_dicts_are_rendered() -> None:
 def test_every_templated_argument_can_be_mapped_over(kind: Any) -> None:
     from airflow import DAG
 
-    with DAG(dag_id="mapped", schedule=None):  # noqa: AIR311 (where both lines have it)
+    with DAG(dag_id="mapped", schedule=None):
         for name in kind.template_fields:
             fixed = {key: value for key, value in REQUIRED.get(kind, {}).items() if key != name}
             mapped = kind.partial(task_id=f"over_{name}", **fixed).expand(**{name: ["one", "two"]})

@@ -30,7 +30,7 @@ from airflow_provider_milvus_backup.core.names import CollectionName
 from airflow_provider_milvus_backup.core.settings import S3Location
 from demo import servers
 from tests.integration import data
-from tests.integration.clusters import A_BUCKET, READER, STRANGER, VAULT, Cluster, User, everything, location
+from tests.integration.clusters import A_BUCKET, READER, STRANGER, VAULT, Cluster, User, admin, everything, location
 
 NAME = CollectionName("default", "bad_input")
 
@@ -60,7 +60,7 @@ def refused(cluster: Cluster, error: type[MilvusBackupError], *parts: str) -> It
 
 def copied(a: Cluster, name: str, change: Callable[[str, bytes], bytes | None] | None = None) -> str:
     """Make a copy of the backup ``good``; ``change`` gets each key below it and its content, None leaves the object out."""
-    client = a.s3.client()
+    client = admin(a.s3)
     for item in client.list_objects_v2(Bucket=A_BUCKET, Prefix="backup/good/")["Contents"]:
         key = item["Key"].removeprefix("backup/good/")
         body = client.get_object(Bucket=A_BUCKET, Key=item["Key"])["Body"].read()

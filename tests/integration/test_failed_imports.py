@@ -13,7 +13,7 @@ from airflow_provider_milvus_backup.core.errors import BackupDamaged, ImportFail
 from airflow_provider_milvus_backup.core.names import CollectionName
 from demo import servers
 from tests.integration import data
-from tests.integration.clusters import A_BUCKET, VAULT, Cluster, everything, listing, location
+from tests.integration.clusters import A_BUCKET, VAULT, Cluster, admin, everything, listing, location
 
 GOOD, BROKEN = CollectionName("default", "import_good"), CollectionName("default", "import_broken")
 PLACES = ["in_place", "staged"]
@@ -39,7 +39,7 @@ def break_one(cluster: Cluster, bucket: str, name: str, collection: CollectionNa
     """Overwrite one insert binlog of a backup with zeros; its size stays."""
     cid = cluster.server.describe(collection).collectionID
     key, (size, _) = min(listing(cluster.s3, bucket, f"backup/{name}/binlogs/insert_log/{cid}/").items())
-    cluster.s3.client().put_object(Bucket=bucket, Key=key, Body=bytes(size))
+    admin(cluster.s3).put_object(Bucket=bucket, Key=key, Body=bytes(size))
 
 
 @pytest.mark.parametrize("name", PLACES)
@@ -77,11 +77,11 @@ def test_after_a_failed_import_the_same_restore_can_be_run_again(a: Cluster) -> 
     """The first attempt created nothing that stays, so a repaired backup comes back whole."""
     a.backup("repaired", GOOD.collection)
     key, (size, _) = min(listing(a.s3, A_BUCKET, "backup/repaired/binlogs/insert_log/").items())
-    body = a.s3.client().get_object(Bucket=A_BUCKET, Key=key)["Body"].read()
-    a.s3.client().put_object(Bucket=A_BUCKET, Key=key, Body=bytes(size))
+    body = admin(a.s3).get_object(Bucket=A_BUCKET, Key=key)["Body"].read()
+    admin(a.s3).put_object(Bucket=A_BUCKET, Key=key, Body=bytes(size))
     with pytest.raises(ImportFailed):
         a.restore("repaired", suffix="_again", restore_id="again")
-    a.s3.client().put_object(Bucket=A_BUCKET, Key=key, Body=body)
+    admin(a.s3).put_object(Bucket=A_BUCKET, Key=key, Body=body)
     a.restore("repaired", suffix="_again", restore_id="again", load="always")
     target = GOOD._replace(collection="import_good_again")
     assert sorted(a.contents(target, load=False)["_default"]) == list(range(50))
@@ -91,7 +91,7 @@ def test_after_a_failed_import_the_same_restore_can_be_run_again(a: Cluster) -> 
 def test_an_object_that_milvus_would_import_by_accident_is_refused(a: Cluster) -> None:
     a.backup("stray", GOOD.collection)
     key = min(listing(a.s3, A_BUCKET, "backup/stray/binlogs/insert_log/"))
-    a.s3.client().put_object(Bucket=A_BUCKET, Key=f"{key}0", Body=b"of nobody")
+    admin(a.s3).put_object(Bucket=A_BUCKET, Key=f"{key}0", Body=b"of nobody")
     before = everything(a)
     with pytest.raises(BackupDamaged, match=f"{key}0.* is not part of the backup"):
         a.restore("stray", suffix="_bak")

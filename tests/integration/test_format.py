@@ -8,7 +8,7 @@ import pytest
 
 from tests.format_reader import CheckedBackup, CheckedCollection, check_backup
 from tests.integration import data
-from tests.integration.clusters import Cluster, listing
+from tests.integration.clusters import Cluster, admin, listing
 from tests.integration.conftest import Zoo
 
 by_shape = pytest.mark.parametrize("shape", data.ZOO, ids=lambda shape: str(shape.name))
@@ -16,7 +16,7 @@ by_shape = pytest.mark.parametrize("shape", data.ZOO, ids=lambda shape: str(shap
 
 def check(cluster: Cluster, name: str) -> CheckedBackup:
     place = cluster.backups
-    client = cluster.s3.client()
+    client = admin(cluster.s3)
     objects = {key: size for key, (size, _) in listing(cluster.s3, place.bucket, f"{place.root_path}/{name}/").items()}
     return check_backup(
         objects,
@@ -112,7 +112,7 @@ def test_a_meta_only_backup_is_as_the_official_tool_writes_it(a: Cluster, zoo: Z
 
 
 def test_an_unfinished_attempt_is_completed_and_leaves_nothing_behind(a: Cluster, head: dict[str, Any]) -> None:
-    client, place = a.s3.client(), a.backups
+    client, place = admin(a.s3), a.backups
     shape = a.create(data.docs("resumed"), range(20))
     a.backup("resumed", "resumed")
     prefix = f"{place.root_path}/resumed"

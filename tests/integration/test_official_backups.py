@@ -15,7 +15,7 @@ from airflow_provider_milvus_backup.core.restore import RestoreRun
 from airflow_provider_milvus_backup.core.restore_plan import RestoreOptions
 from tests import official_backups
 from tests.integration import data
-from tests.integration.clusters import Cluster, everything
+from tests.integration.clusters import Cluster, admin, everything
 from tests.integration.conftest import Zoo
 
 ROOT = "backup"
@@ -30,7 +30,7 @@ def target(generation: str) -> CollectionName:
 
 
 def full_meta(cluster: Cluster, name: str) -> dict[str, Any]:
-    answer = cluster.s3.client().get_object(Bucket=cluster.backups.bucket, Key=f"{ROOT}/{name}/meta/full_meta.json")
+    answer = admin(cluster.s3).get_object(Bucket=cluster.backups.bucket, Key=f"{ROOT}/{name}/meta/full_meta.json")
     return dict(json.loads(answer["Body"].read()))
 
 
@@ -40,7 +40,7 @@ def rewrite(cluster: Cluster, generation: str, change: Callable[[dict[str, Any]]
     if change:
         change(meta)
     files, objects = official_backups.rewrite(meta, generation, ROOT, name)
-    client, bucket = cluster.s3.client(), cluster.backups.bucket
+    client, bucket = admin(cluster.s3), cluster.backups.bucket
     for key, source in objects.items():
         client.copy_object(Bucket=bucket, Key=key, CopySource={"Bucket": bucket, "Key": source})
     for key, content in files.items():

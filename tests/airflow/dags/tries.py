@@ -26,9 +26,9 @@ class NameOnly(MilvusBackupOperator):
         return name
 
 
-with DAG(dag_id="names", schedule=None):  # noqa: AIR311 (where both lines have it)
+with DAG(dag_id="names", schedule=None):
     NameOnly(task_id="once_more", retries=1, retry_delay=timedelta(0))
     NameOnly.partial(task_id="mapped").expand(collections=["a", "b"])
 
-with DAG(dag_id="useless_retries", schedule=None):  # noqa: AIR311 (where both lines have it)
+with DAG(dag_id="useless_retries", schedule=None):
     MilvusRestoreOperator(task_id="restore", backup_name="never_made", retries=2, retry_delay=timedelta(0))

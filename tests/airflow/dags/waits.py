@@ -11,7 +11,7 @@ from airflow_provider_milvus_backup.sensors.imports import MilvusImportSensor
 
 SPLIT: dict[str, dict[str, Any]] = {"poke": {"mode": "poke"}, "reschedule": {"mode": "reschedule"}, "sensor_deferred": {"deferrable": True}}
 
-with DAG(dag_id="waits", schedule=None):  # noqa: AIR311 (where both lines have it)
+with DAG(dag_id="waits", schedule=None):
     for how, options in {"synchronous": {}, "deferred": {"deferrable": True}}.items():
         MilvusRestoreOperator(task_id=how, backup_name="shared", suffix=f"_{how}", backup_bucket="backups", poll_interval=1, **options)
     for how, options in SPLIT.items():
