@@ -109,6 +109,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
                 os.kill(pid, signal.SIGKILL)
         process.poll()  # a dead child stays in the list until somebody asks for it
         time.sleep(0.05)
+    process.wait(STOP_SECONDS)
 
 
 def _session(session_id: int) -> list[int]:

@@ -32,11 +32,11 @@ with DAG(
     restore = MilvusRestoreOperator(
         task_id="restore",
         milvus_conn_id="milvus_b",
-        backup_name=backup.output["name"],
+        backup_name="{{ ti.xcom_pull('backup')['name'] }}",
         wait_for_completion=False,
         **BETWEEN,
     )
-    MilvusImportSensor(
+    wait = MilvusImportSensor(
         task_id="wait",
         milvus_conn_id="milvus_b",
         restore=restore.output,
@@ -44,3 +44,4 @@ with DAG(
         mode="reschedule",
         **BETWEEN,
     )
+    backup >> restore >> wait

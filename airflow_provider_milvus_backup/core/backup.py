@@ -19,7 +19,7 @@ from .copier import Copy, Progress, copy_objects
 from .errors import BackupError, BackupExists, BackupNotFound, Cancelled, ConfigError, NotInStorage, SourceChanged
 from .names import CollectionName, check_backup_name, parse_selection, select
 from .plan import PLAN_FILE, BackupPlan, pair
-from .report import Reporter, duration
+from .report import Reporter, counted, duration
 from .report import size as written
 from .server import Flushed, MilvusServer
 from .settings import Settings
@@ -101,7 +101,9 @@ class BackupRun:
         if not chosen:
             raise ConfigError(f"Milvus at {self.settings.milvus} has no collections to back up")
         described = {collection: self.server.describe(collection) for collection in chosen}
-        self.reporter.line(f"Milvus {self.server.version} at {self.settings.milvus}: {len(chosen)} of {len(available)} collections")
+        self.reporter.line(
+            f"Milvus {self.server.version} at {self.settings.milvus}: {len(chosen)} of {counted(len(available), 'collection')}"
+        )
         flushed = self._flush(chosen) if strategy == FLUSH else {}
         planned = [self._collection(collection, described[collection], flushed.get(collection), strategy) for collection in chosen]
         used = {collection.database for collection in chosen}
@@ -180,8 +182,8 @@ class BackupRun:
             if self.stop.wait(pause):
                 raise Cancelled("stopped while Milvus was flushing")
             pause = min(1.0, pause * 1.3)
-            self.reporter.progress(f"waiting for Milvus to flush {len(waiting)} of {len(collections)} collections")
-        self.reporter.line(f"flushed {len(collections)} collections in {duration(time.monotonic() - started)}")
+            self.reporter.progress(f"waiting for Milvus to flush {len(waiting)} of {counted(len(collections), 'collection')}")
+        self.reporter.line(f"flushed {counted(len(collections), 'collection')} in {duration(time.monotonic() - started)}")
         return flushed
 
     def _collection(self, name: CollectionName, described: Any, flushed: Flushed | None, strategy: str) -> meta.Collection:

@@ -75,14 +75,13 @@ async def open_async(address: MilvusAddress) -> tuple[Callable[[int], Awaitable[
     """Return (ask for one job, close): the same for an event loop. pymilvus is imported in a thread, for it takes seconds."""
     import asyncio
 
-    import grpc.aio
-
     def stubs() -> Any:
+        import grpc.aio
         from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 
-        return milvus_pb2, milvus_pb2_grpc
+        return grpc, milvus_pb2, milvus_pb2_grpc
 
-    messages, services = await asyncio.to_thread(stubs)
+    grpc, messages, services = await asyncio.to_thread(stubs)
     channel = open_channel(address, grpc.aio)
     stub = services.MilvusServiceStub(channel)
 

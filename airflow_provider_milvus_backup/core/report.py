@@ -85,6 +85,11 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02} min"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return ``1 segment`` or ``2,000 segments``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], names: int = 1) -> list[str]:
     """Return the lines of a table: the first ``names`` columns left, the others right aligned."""
     widths = [max(len(row[i]) for row in (headings, *rows)) for i in range(len(headings))]

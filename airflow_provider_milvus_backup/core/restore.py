@@ -19,7 +19,7 @@ from .errors import Cancelled, ImportFailed, MilvusBackupError, RestoreError, Ro
 from .imports import JobState
 from .names import CollectionName, parse_selection, select
 from .names import targets as rename
-from .report import Reporter, duration
+from .report import Reporter, counted, duration
 from .report import size as written
 from .restore_plan import (
     RestoreOptions,
@@ -135,7 +135,7 @@ class RestoreRun:
         rows = sum(job.rows for _, job in state.jobs())
         self.reporter.line(
             f"backup {backup_name!r} of Milvus {backup.server_version}: {len(collections)} of {len(by_name)} collections, "
-            f"{rows:,} rows, {written(size)} in {sum(1 for _ in state.jobs())} import jobs"
+            f"{rows:,} rows, {written(size)} in {counted(sum(1 for _ in state.jobs()), 'import job')}"
         )
         return Planned(state, options, backup, by_name)
 
@@ -170,11 +170,11 @@ class RestoreRun:
         except BaseException:
             self.abandon(state)
             raise
-        self.reporter.line(f"submitted {sum(1 for _ in state.jobs())} import jobs")
+        self.reporter.line(f"submitted {counted(sum(1 for _ in state.jobs()), 'import job')}")
         return state
 
     def _stage(self, planned: Planned) -> None:
-        source = layout.binlogs_dir(self.backups.location.root_path, planned.backup.name)
+        source = layout.binlogs_dir(self.backups.location.root_path, planned.state.backup_name)
         staging = layout.staging_dir(planned.state.restore_id) + "binlogs/"
         copies = [
             Copy(key, staging + key[len(source) :], size)
@@ -237,7 +237,8 @@ class RestoreRun:
             if status.state is JobState.COMPLETED:
                 news = True
                 self.reporter.line(
-                    f"job {job.job_id}: {job.imported:,} rows of {job.segments} segments into {target.name}, partition {job.partition}"
+                    f"job {job.job_id}: {job.imported:,} rows of {counted(job.segments, 'segment')} "
+                    f"into {target.name}, partition {job.partition}"
                 )
             elif status.state is not JobState.RUNNING:
                 self.abandon(state)
@@ -263,6 +264,8 @@ class RestoreRun:
         """
         if state.summary:
             return state.summary
+        if self.stop.is_set():
+            raise Cancelled("stopped after the import; restore again, or let MilvusImportSensor finish it")
         with self.reporter.phase("Finish"):
             self._check_rows(state)
             for target in state.targets:

@@ -151,13 +151,11 @@ class MilvusBackupHook(BaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Return whether Milvus answers and accepts the credentials, and a sentence about it."""
         try:
-            server = self.get_conn()
-            databases = server.databases()
-            found = f"Milvus {server.version} at {server.address.host}:{server.address.port}, databases: {', '.join(databases[:10])}"
-            server.close()
+            with contextlib.closing(self.get_conn()) as server:
+                databases = ", ".join(server.databases()[:10])
+                return True, f"Milvus {server.version} at {server.address.host}:{server.address.port}, databases: {databases}"
         except Exception as error:  # noqa: BLE001 (Airflow shows the sentence, whatever went wrong)
             return False, str(error)
-        return True, found
 
     def list_collections(self, collections: str | Sequence[str] | None = None) -> list[str]:
         """Return the selected collections as ``db.coll``, everything when none are named; for mapping a task over them."""

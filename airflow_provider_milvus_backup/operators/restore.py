@@ -127,8 +127,10 @@ class MilvusRestoreOperator(MilvusBaseOperator):
             return self.hook.finish_restore(state)
 
     def _defer(self, state: RestoreState) -> None:
+        from airflow_provider_milvus_backup.core.report import counted
+
         left = self._seconds_left(state)
-        self.log.info("waiting in the triggerer for %s import jobs", len(state.pending()))
+        self.log.info("waiting in the triggerer for %s", counted(len(state.pending()), "import job"))
         self.defer(
             trigger=MilvusImportTrigger(
                 milvus_conn_id=self.milvus_conn_id,
