@@ -19,7 +19,7 @@ from .settings import MilvusAddress
 OPTIONS = {"backup": "true", "skip_disk_quota_check": "true"}
 
 FIRST_POLL = 0.2
-_POLL_GROWTH = 1.5
+_POLL_GROWTH = 1.1
 
 
 class JobState(str, Enum):
