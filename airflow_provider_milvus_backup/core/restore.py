@@ -169,6 +169,9 @@ class RestoreRun:
             self.states.save(state)
         except BaseException:
             self.abandon(state)
+            appending = [job.job_id for target, job in state.jobs() if job.job_id and not target.created]
+            if appending:
+                self.reporter.warn(f"import jobs {_listed(appending)} were submitted before the error and go on appending rows")
             raise
         self.reporter.line(f"submitted {counted(sum(1 for _ in state.jobs()), 'import job')}")
         return state
