@@ -15,7 +15,9 @@ from demo import servers
 from tests.integration import data
 from tests.integration.clusters import A_BUCKET, VAULT, Cluster, admin, everything, listing, location
 
-GOOD, BROKEN = CollectionName("default", "import_good"), CollectionName("default", "import_broken")
+# In this order, so that the good one has ended when the broken one fails: a Milvus 2.3.5 whose collection is dropped while its import runs
+# starts no other import for 50 seconds.
+GOOD, BROKEN = CollectionName("default", "import_1_good"), CollectionName("default", "import_2_broken")
 PLACES = ["in_place", "staged"]
 
 
@@ -65,7 +67,7 @@ def test_a_failed_import_names_reason_job_and_files_and_is_undone(a: Cluster, s3
         a.restore(place, settings=replace(a.settings, backup_storage=location(s3, bucket)), suffix="_bak")
     message = str(caught.value)
     root = f"backup/{place}/binlogs" if place == "in_place" else r"restore-temp-[^/]+/binlogs"
-    assert re.search(r"import job \d+ into default.import_broken_bak, partition '_default', failed: \S+", message)
+    assert re.search(r"import job \d+ into default.import_2_broken_bak, partition '_default', failed: \S+", message)
     assert re.search(rf"\(files: {root}/insert_log/\d+/\d+/", message)
     assert f"bucket {A_BUCKET!r}" in message
     assert "no reason" not in message
@@ -83,7 +85,7 @@ def test_after_a_failed_import_the_same_restore_can_be_run_again(a: Cluster) -> 
         a.restore("repaired", suffix="_again", restore_id="again")
     admin(a.s3).put_object(Bucket=A_BUCKET, Key=key, Body=body)
     a.restore("repaired", suffix="_again", restore_id="again", load="always")
-    target = GOOD._replace(collection="import_good_again")
+    target = GOOD._replace(collection="import_1_good_again")
     assert sorted(a.contents(target, load=False)["_default"]) == list(range(50))
     a.drop(target)
 
