@@ -117,9 +117,8 @@ class BackupRun:
         plan = BackupPlan(backup, strategy, self.source.location.root_path, self.destination.location.root_path)
         self._write_plan(plan)
         objects = sum(1 for _ in plan.copies())
-        self.reporter.line(
-            f"to copy: {objects:,} objects, {written(backup.size)}, from {self.source.location} to {self.destination.location}"
-        )
+        ends = f"from {self.source.location.uri} to {self.destination.location.uri}"
+        self.reporter.line(f"to copy: {counted(objects, 'object')}, {written(backup.size)}, {ends}")
         return plan
 
     def replan(self, plan: BackupPlan) -> BackupPlan:

@@ -134,7 +134,7 @@ class RestoreRun:
         size = sum(job.bytes for _, job in state.jobs())
         rows = sum(job.rows for _, job in state.jobs())
         self.reporter.line(
-            f"backup {backup_name!r} of Milvus {backup.server_version}: {len(collections)} of {len(by_name)} collections, "
+            f"backup {backup_name!r} of Milvus {backup.server_version}: {len(collections)} of {counted(len(by_name), 'collection')}, "
             f"{rows:,} rows, {written(size)} in {counted(sum(1 for _ in state.jobs()), 'import job')}"
         )
         return Planned(state, options, backup, by_name)

@@ -12,14 +12,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from . import schema
 from .errors import AuthError, ServerError, ServerUnreachable, UnsupportedServer
 from .meta import Index
 from .names import DEFAULT_DATABASE, CollectionName
-from .settings import MilvusAddress
+from .settings import MilvusAddress, read_pem
 
 CONNECT_SECONDS = 10.0
 REQUEST_SECONDS = 60.0
@@ -328,7 +327,8 @@ def open_channel(address: MilvusAddress, grpc: Any) -> Any:
     if address.server_name:
         options.append(("grpc.ssl_target_name_override", address.server_name))
     ca, key, certificate = (
-        Path(path).read_bytes() if path else None for path in (address.ca_cert, address.client_key, address.client_cert)
+        read_pem(path, f"{purpose} of {address}") if path else None
+        for path, purpose in ((address.ca_cert, "ca_cert"), (address.client_key, "client_key"), (address.client_cert, "client_cert"))
     )
     return grpc.secure_channel(target, ssl_channel_credentials(ca, key, certificate), options=options)
 

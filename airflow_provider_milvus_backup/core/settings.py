@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from .errors import ConfigError
 
 if TYPE_CHECKING:
     import boto3.session
@@ -16,6 +19,14 @@ if TYPE_CHECKING:
 GIB = 1024**3
 DEFAULT_CONCURRENCY = 256
 DEFAULT_MULTIPART_THRESHOLD = GIB // 4
+
+
+def read_pem(path: str, purpose: str) -> bytes:
+    """Return the content of a certificate or key file; raises ConfigError that names the file and what it is for."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{purpose} {path!r} cannot be read: {error.strerror}; correct the path, or put the file there") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +66,14 @@ class S3Location:
     verify: bool | str = True
     label: str = ""
 
+    @property
+    def uri(self) -> str:
+        """Return ``s3://bucket/root/path``."""
+        return f"s3://{self.bucket}/{self.root_path}".rstrip("/")
+
     def __str__(self) -> str:
-        where = f"s3://{self.bucket}/{self.root_path}".rstrip("/")
         hints = [hint for hint in (self.endpoint_url, self.label) if hint]
-        return f"{where} ({', '.join(hints)})" if hints else where
+        return f"{self.uri} ({', '.join(hints)})" if hints else self.uri
 
 
 @dataclass(frozen=True, slots=True)

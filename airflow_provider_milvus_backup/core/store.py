@@ -11,12 +11,11 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from .errors import NotInStorage, StorageDenied, StorageError
-from .settings import S3Location
+from .settings import S3Location, read_pem
 
 if TYPE_CHECKING:
     import obstore.store
@@ -88,7 +87,7 @@ class ObjectStore:
         if verify is False:
             options["allow_invalid_certificates"] = True
         elif isinstance(verify, str):
-            options["root_certificate"] = Path(verify).read_bytes()
+            options["root_certificate"] = read_pem(verify, f"the CA bundle of {self.location},")
         return S3Store(
             self.location.bucket,
             # Named outright, lest AWS_* variables of the worker lead elsewhere.

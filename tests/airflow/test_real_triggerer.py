@@ -102,7 +102,7 @@ def test_what_was_restored_is_what_was_backed_up(observed: Observed, stack: Stac
 def test_the_log_of_the_restore_tells_its_story_in_order(observed: Observed) -> None:
     story = [
         "::group::Plan",
-        "backup 'standalone' of Milvus v2.3.5-lite: 1 of 1 collections, 1,300 rows, ",
+        "backup 'standalone' of Milvus v2.3.5-lite: 1 of 1 collection, 1,300 rows, ",
         "::endgroup::",
         "::group::Create and submit",
         "created default.coll_standalone from default.coll",
