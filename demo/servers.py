@@ -32,6 +32,9 @@ import yaml
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+# Servers are forked off, and gRPC's fork handlers abort about one child in 25 once a channel is open. Set before grpc is imported.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
+
 T = TypeVar("T")
 Process = subprocess.Popen[bytes]
 
