@@ -35,14 +35,20 @@ demo: $(READY) ## Back up and restore a collection on a real Milvus and a real S
 demo-ui: $(READY) ## The same servers with Airflow's UI and scheduler in front, until Ctrl-C
 	@exec $(BIN)/python -m demo.ui
 
-# The largest run comes last: its closing line sums up what was tested. A failure does not hide the failures after it.
+# Tests mostly wait for servers, so two runs go side by side; the output of the one in the background is printed whole at the end. A failure
+# hides no failure after it.
 test: $(READY) $(READY_OLD) ## Lint and all tests, on both Airflow lines
-	@failed=; \
+	@failed=; mkdir -p .cache; \
 	$(MAKE) --no-print-directory lint || failed="$$failed lint"; \
+	$(BIN)/python -m pytest tests/airflow > .cache/airflow-$(AIRFLOW).log 2>&1 & beside=$$!; \
+	trap 'kill -9 $$beside 2>/dev/null || true' EXIT; \
 	$(heading) "Airflow $(AIRFLOW_OLD): pytest tests/airflow"; \
 	$(BIN_OLD)/python -m pytest tests/airflow || failed="$$failed Airflow-$(AIRFLOW_OLD)"; \
-	$(heading) "Airflow $(AIRFLOW): pytest tests"; \
-	$(BIN)/python -m pytest tests || failed="$$failed Airflow-$(AIRFLOW)"; \
+	$(heading) "pytest tests/unit tests/integration"; \
+	$(BIN)/python -m pytest tests/unit tests/integration || failed="$$failed unit-integration"; \
+	wait $$beside || failed="$$failed Airflow-$(AIRFLOW)"; \
+	$(heading) "Airflow $(AIRFLOW): pytest tests/airflow"; \
+	cat .cache/airflow-$(AIRFLOW).log; \
 	if [ -n "$$failed" ]; then echo "FAILED:$$failed" >&2; exit 1; fi
 
 lint: $(READY) ## ruff, mypy and import-linter
@@ -64,7 +70,7 @@ constraints: $(UV) ## Resolve the dependencies anew; ARGS=--upgrade moves pins t
 	done
 
 clean: ## Remove the environments and all caches of this directory
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
 	find . -name __pycache__ -not -path './.git/*' -not -path './.venv*' -prune -exec rm -rf {} +
 
 # uv comes from pip into an environment of its own: nothing has to be on the machine, and nothing is left on it.
