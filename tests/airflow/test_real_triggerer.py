@@ -121,7 +121,7 @@ def test_the_log_of_the_restore_tells_its_story_in_order(observed: Observed) -> 
 
 def test_the_log_of_the_backup_has_its_phases_and_its_table(observed: Observed) -> None:
     lines = iter(observed.log["backup"])
-    phases = ["::group::Plan", "flushed 1 collections", "::group::Copy", "copied ", "::group::Commit", "committed s3://"]
+    phases = ["::group::Plan", "flushed 1 collection", "::group::Copy", "copied ", "::group::Commit", "committed s3://"]
     for part in [*phases, "default.coll", "total, in "]:
         assert any(part in line for line in lines), part
 
