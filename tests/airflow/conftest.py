@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,16 @@ def airflow_db() -> Path:
     """Create the metadata database; only the tests that ask for it pay its seven seconds."""
     _airflow_cli("db", "migrate")
     return AIRFLOW_HOME / "airflow.db"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def triggers_fire_at_once() -> Iterator[None]:
+    """Take the pause out of triggers: ``dag.test()`` has no scheduler that could notice a deferral late. Real triggerers keep it."""
+    from airflow_provider_milvus_backup.triggers import imports
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(imports, "EARLIEST", 0.0)
+        yield
 
 
 @pytest.fixture

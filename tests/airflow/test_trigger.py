@@ -201,6 +201,22 @@ def test_failures_that_pass_are_survived(answering: Callable[..., Answers], monk
     assert (answers.answers, answers.closed) == ([], 1)
 
 
+def test_the_event_comes_late_enough_for_airflow_to_have_seen_the_deferral(
+    answering: Callable[..., Answers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(triggers, "EARLIEST", 8.0)
+    monkeypatch.setattr(triggers.asyncio, "sleep", sleep)
+    answers = answering(imports.JobState.COMPLETED)
+    assert fired(trigger([5]))["status"] == "success"
+    assert 7 < pauses[-1] <= 8
+    assert answers.closed == 1, "the channel is not kept open meanwhile"
+
+
 def test_the_channel_is_closed_when_the_trigger_is_cancelled(answering: Callable[..., Answers]) -> None:
     answers = answering()
 
