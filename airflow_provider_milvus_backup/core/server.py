@@ -110,9 +110,9 @@ class MilvusServer:
             )
 
     def databases(self) -> list[str]:
-        """Return the names of all databases; servers without databases have ``default``."""
+        """Return the names of all databases, sorted; servers without databases have ``default``."""
         try:
-            return list(self._call("ListDatabases", _pb().ListDatabasesRequest(), "list databases").db_names)
+            return sorted(self._call("ListDatabases", _pb().ListDatabasesRequest(), "list databases").db_names)
         except UnsupportedServer:
             return [DEFAULT_DATABASE]
 

@@ -163,7 +163,7 @@ class MilvusBackupHook(BaseHook):
 
         server = self.get_conn()
         try:
-            available = [CollectionName(database, name) for database in sorted(server.databases()) for name in server.collections(database)]
+            available = [CollectionName(database, name) for database in server.databases() for name in server.collections(database)]
         finally:
             server.close()
         return [str(name) for name in select(available, parse_selection(collections), self.settings.milvus.database)]
