@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any
@@ -350,11 +350,3 @@ def read_backup(store: ObjectStore, name: str) -> meta.Backup:
 
 def _equal(there: StoredObject | None, copy: Copy) -> bool:
     return there is not None and there.size == copy.size and bool(there.etag) and there.etag == copy.etag
-
-
-def backup_names(store: ObjectStore) -> Iterator[str]:
-    """Iterate over the names of all complete backups."""
-    root = store.location.root_path
-    for name in store.directories(f"{root}/" if root else ""):
-        if store.exists(layout.meta_key(root, name, layout.COMMIT_MARK)):
-            yield name

@@ -17,8 +17,6 @@ from .jsonreader import Node
 if TYPE_CHECKING:
     from pymilvus.grpc_gen import schema_pb2
 
-#: First field id Milvus gives to a user's field; 0 and 1 are the row id and the timestamp.
-FIRST_FIELD_ID = 100
 DYNAMIC_FIELD = "$meta"
 #: 3.0 keeps this among the properties; replaying it shifts the ids of fields added later.
 MAX_FIELD_ID = "max_field_id"
