@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,7 +63,7 @@ def _child(source: str, destination: str, prefix: str) -> None:
     before = round(peak_mb())
     progress = Progress(len(SIZES), sum(SIZES))
     here, there = stores
-    copy_objects(here, there, [Copy(key, prefix + key, size) for key, size in _keys()], progress, stop=threading.Event())
+    copy_objects(here, there, [Copy(key, prefix + key, size) for key, size in _keys()], progress)
     rate = round(progress.bytes / MIB / progress.seconds, 1)
     assert progress.mode == "streamed"
     assert sorted(item.size for item in there.objects(prefix)) == sorted(SIZES)

@@ -2,120 +2,217 @@
 
 Each phase hands the next a :class:`~.plan.BackupPlan`, so they may run as three tasks on different workers. Until commit has written
 ``backup_meta.json`` the backup does not exist for anybody; a later attempt under the same name goes on where this one stopped.
+
+====================================  ================================================================================================
+``provider/lease.json``               who writes here right now; every phase holds it
+``provider/attempt.json``             whose attempt is the newest
+``provider/plan.json``                what that attempt copies. Whatever lies under a key of the plan was copied from a source that had
+                                      the size and the ETag of the plan: objects of which this is not certain are deleted before
+``provider/summary.json``             what the task returned
+====================================  ================================================================================================
 """
 
 from __future__ import annotations
 
-import threading
+import contextlib
+import json
 import time
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import chain, islice
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
-from . import layout, meta, meta_reader, meta_writer, schema
-from .copier import Copy, Progress, copy_objects
-from .errors import BackupError, BackupExists, BackupNotFound, Cancelled, ConfigError, NotInStorage, SourceChanged
-from .names import CollectionName, check_backup_name, parse_selection, select
-from .plan import PLAN_FILE, BackupPlan, pair
+from . import attempt as attempts
+from . import layout, meta, meta_writer, reuse
+from .attempt import ATTEMPT_FILE, Action, Attempt
+from .copier import Progress, copy_objects
+from .errors import BackupDamaged, BackupError, BackupExists, ConfigError, NotInStorage, ObjectChanged, SourceChanged, TakenOver
+from .jsonreader import Node
+from .lease import Lease, Owner, in_use
+from .names import check_backup_name, parse_selection
+from .patience import Patience
+from .plan import FLUSH, PLAN_FILE, STRATEGIES, BackupPlan
+from .reader import MAX_META_BYTES, committed, read_backup
 from .report import Reporter, counted, duration
 from .report import size as written
-from .server import Flushed, MilvusServer
+from .restore_plan import expected_objects
+from .server import MilvusServer
 from .settings import Settings
-from .store import ObjectStore, StoredObject
+from .store import ObjectStore
 from .summary import BackupSummary, CollectionSummary
-
-FLUSH, SKIP_FLUSH, META_ONLY = "flush", "skip_flush", "meta_only"
-STRATEGIES = (FLUSH, SKIP_FLUSH, META_ONLY)
+from .survey import Survey
 
 #: How often a collection whose segments were compacted away during the copy is planned again.
 REPLANS = 3
-#: Bucket, root path and endpoint a plan file is never larger than; guards against reading something else.
-MAX_META_BYTES = 2 * 1024**3
+SUMMARY_FILE = "summary.json"
 
 
 @dataclass(slots=True)
 class BackupRun:
-    """The two ends of one backup, and how to report and stop it."""
+    """The two ends of one backup, who makes it, and how to report and stop it."""
 
     settings: Settings
     server: MilvusServer
     source: ObjectStore
     destination: ObjectStore
     reporter: Reporter
-    stop: threading.Event
+    patience: Patience
+    owner: Owner
+    _lease: Lease | None = field(default=None, init=False)
 
     @classmethod
-    def open(cls, settings: Settings, reporter: Reporter | None = None, stop: threading.Event | None = None) -> BackupRun:
+    def open(
+        cls, settings: Settings, reporter: Reporter | None = None, patience: Patience | None = None, owner: Owner | None = None
+    ) -> BackupRun:
         """Return a run for these settings; nothing is connected yet."""
+        patience = patience or Patience()
         return cls(
             settings,
-            MilvusServer(settings.milvus),
-            ObjectStore(settings.milvus_storage),
-            ObjectStore(settings.backup_storage),
+            MilvusServer(settings.milvus, patience),
+            ObjectStore(settings.milvus_storage, patience),
+            ObjectStore(settings.backup_storage, patience),
             reporter or Reporter(),
-            stop or threading.Event(),
+            patience,
+            owner or Owner(),
         )
 
-    def backup(self, name: str, collections: str | Sequence[str] | None = None, strategy: str = FLUSH) -> BackupSummary:
+    def backup(
+        self,
+        name: str,
+        collections: str | Sequence[str] | None = None,
+        strategy: str = FLUSH,
+        if_exists: str = attempts.FAIL,
+    ) -> BackupSummary:
         """Back the selected collections up under ``name``; everything when none are named.
 
+        :param if_exists: what to do about what is there under this name: see :func:`.attempt.decide`
         :raises ConfigError: a name, a selection or a setting is wrong
         :raises BackupExists: the name is taken
+        :raises BackupInUse: somebody else writes this backup right now
         :raises SourceChanged: segments kept vanishing while they were copied
         """
         started = time.monotonic()
-        with self.reporter.phase("Plan"):
-            plan = self.plan(name, collections, strategy)
-        with self.reporter.phase("Copy"):
-            for _ in range(REPLANS):
-                try:
-                    self.copy(plan)
-                    break
-                except SourceChanged as error:
-                    self.reporter.warn(f"{error}; planning again")
-                    plan = self.replan(plan)
-            else:
-                self.copy(plan)
-        with self.reporter.phase("Commit"):
-            summary = self.commit(plan, seconds=time.monotonic() - started)
+        self._check_arguments(name, collections, strategy, if_exists)
+        if self._decide(name, if_exists) is Action.RETURN:
+            summary = self._summary_of_finished(name)
+        else:
+            with self.writing(name):
+                with self.reporter.phase("Plan"):
+                    plan = self.plan(name, collections, strategy, if_exists)
+                with self.reporter.phase("Copy"):
+                    plan = self._copy_until_nothing_vanishes(plan)
+                with self.reporter.phase("Commit"):
+                    summary = self.commit(plan, seconds=time.monotonic() - started)
         for line in summary.table():
             self.reporter.line(line)
         return summary
 
-    # ---- plan --------------------------------------------------------------------------------------------------------------
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[None]:
+        """Hold the lease of a backup that is written; every phase runs inside of this.
 
-    def plan(self, name: str, collections: str | Sequence[str] | None = None, strategy: str = FLUSH) -> BackupPlan:
-        """Flush, list, and write the plan beside where the backup will be; changes nothing else."""
+        :raises BackupInUse: somebody else holds it
+        """
+        key = layout.lease_key(self.destination.location.root_path, name)
+        self._lease = Lease(self.destination, key, self.owner, f"write backup {name!r}", self.reporter)
+        self._lease.take()
+        try:
+            with self._lease.kept(self.patience):
+                yield
+        finally:
+            self._lease.give_up()
+            self._lease = None
+
+    # ---- what is there -----------------------------------------------------------------------------------------------------
+
+    def _check_arguments(self, name: str, collections: str | Sequence[str] | None, strategy: str, if_exists: str) -> None:
         check_backup_name(name)
         if strategy not in STRATEGIES:
             raise ConfigError(f"strategy {strategy!r} is not one of {', '.join(STRATEGIES)}")
+        attempts.check_if_exists(if_exists)
         self.server.check_release()
-        self._check_places()
-        patterns = parse_selection(collections)
-        self._check_name_is_free(name)
-        databases = self.server.databases()
-        available = [CollectionName(d, c) for d in databases for c in self.server.collections(d)]
-        chosen = select(available, patterns, self.settings.milvus.database)
-        if not chosen:
-            raise ConfigError(f"Milvus at {self.settings.milvus} has no collections to back up")
-        described = {collection: self.server.describe(collection) for collection in chosen}
-        self.reporter.line(
-            f"Milvus {self.server.version} at {self.settings.milvus}: {len(chosen)} of {counted(len(available), 'collection')}"
+        self._survey().check_places(self.destination)
+        parse_selection(collections)
+
+    def _decide(self, name: str, if_exists: str) -> Action:
+        root = self.destination.location.root_path
+        backup_id, _ = committed(self.destination, name)
+        attempt, leftover = self._attempt(name), ""
+        if backup_id is None and attempt is None:
+            below = (item.key for item in self.destination.objects(layout.backup_dir(root, name)))
+            leftover = next((key for key in below if key != layout.lease_key(root, name)), "")
+        return attempts.decide(name, str(self.destination.location), self.owner, if_exists, backup_id, attempt, leftover)
+
+    def _attempt(self, name: str) -> Attempt | None:
+        try:
+            return Attempt.from_json(self.destination.read(self._provider_key(name, ATTEMPT_FILE), MAX_META_BYTES))
+        except NotInStorage:
+            return None
+
+    def _summary_of_finished(self, name: str) -> BackupSummary:
+        backup, attempt = read_backup(self.destination, name), self._attempt(name)
+        if attempt and attempt.backup_id == backup.backup_id and attempt.owner.identity == self.owner.identity:
+            self.reporter.line(f"backup {name!r} was committed by {attempt.owner}; nothing is left to do")
+            if attempt.replaces:
+                with self.writing(name):
+                    self._remove_replaced(name, backup)
+        else:
+            self.reporter.line(f"backup {name!r} is there already; it stays as it is")
+        try:
+            stored = Node.parse(self.destination.read(self._provider_key(name, SUMMARY_FILE), MAX_META_BYTES), SUMMARY_FILE)
+            strategy, seconds = stored.string("strategy"), stored.number("seconds")
+        except (NotInStorage, BackupDamaged):  # a backup of the official tool; the summary is no part of any backup
+            strategy, seconds = "unknown", 0.0
+        return self._summary(backup, strategy, seconds)
+
+    def _summary(self, backup: meta.Backup, strategy: str, seconds: float) -> BackupSummary:
+        return BackupSummary(
+            name=backup.name,
+            uri=f"s3://{self.destination.location.bucket}/{layout.join(self.destination.location.root_path, backup.name)}",
+            server_version=backup.server_version,
+            strategy=strategy,
+            collections=[CollectionSummary.of(collection) for collection in backup.collections],
+            seconds=seconds,
         )
-        flushed = self._flush(chosen) if strategy == FLUSH else {}
-        planned = [self._collection(collection, described[collection], flushed.get(collection), strategy) for collection in chosen]
+
+    def _provider_key(self, name: str, file: str) -> str:
+        return layout.provider_key(self.destination.location.root_path, name, file)
+
+    # ---- plan --------------------------------------------------------------------------------------------------------------
+
+    def plan(
+        self,
+        name: str,
+        collections: str | Sequence[str] | None = None,
+        strategy: str = FLUSH,
+        if_exists: str = attempts.FAIL,
+    ) -> BackupPlan:
+        """Flush, list, and write the plan beside where the backup will be; copies nothing yet."""
+        self._check_arguments(name, collections, strategy, if_exists)
+        chosen = self._survey().choose(parse_selection(collections))
+        action = self._decide(name, if_exists)
+        if action is Action.RETURN:
+            raise BackupExists(f"backup {name!r} is finished in {self.destination.location}; there is nothing to plan")
+        finished, earlier = committed(self.destination, name)[0], self._attempt(name)
+        resumed = action is Action.RESUME and earlier
+        attempt = Attempt(earlier.backup_id if earlier and resumed else str(uuid.uuid4()), self.owner, finished or "")
+        recorded = self._recorded(name)
+        self.destination.write(self._provider_key(name, ATTEMPT_FILE), attempt.to_json())
+        if resumed:
+            self.reporter.line(f"going on with the unfinished attempt of {resumed.owner}")
+
+        described = {collection: self.server.describe(collection) for collection in chosen}
+        flushed = self._survey().flush(chosen) if strategy == FLUSH else {}
+        planned = [self._survey().collection(c, described[c], flushed.get(c), strategy) for c in chosen]
         used = {collection.database for collection in chosen}
         backup = meta.Backup(
-            backup_id=str(uuid.uuid4()),
+            backup_id=attempt.backup_id,
             name=name,
             server_version=self.server.version,
             collections=planned,
-            databases=[meta.Database(database) for database in databases if database in used],
+            databases=[meta.Database(database) for database in self.server.databases() if database in used],
         )
-        plan = BackupPlan(backup, strategy, self.source.location.root_path, self.destination.location.root_path)
-        self._write_plan(plan)
+        plan = BackupPlan(backup, strategy, self.source.location.root_path, self.destination.location.root_path, finished or "")
+        plan = self._settle(plan, recorded)
         objects = sum(1 for _ in plan.copies())
         ends = f"from {self.source.location.uri} to {self.destination.location.uri}"
         self.reporter.line(f"to copy: {counted(objects, 'object')}, {written(backup.size)}, {ends}")
@@ -123,6 +220,7 @@ class BackupRun:
 
     def replan(self, plan: BackupPlan) -> BackupPlan:
         """Plan those collections again of which an object no longer exists; the others stay as they are."""
+        recorded = {copy.destination: copy.etag for copy in plan.copies()}
         collections = []
         for collection in plan.backup.collections:
             described = self.server.describe(collection.name)
@@ -131,12 +229,13 @@ class BackupRun:
             if self._complete(collection):
                 collections.append(collection)
             else:
-                flushed = self._flush([collection.name])[collection.name] if plan.strategy == FLUSH else None
-                collections.append(self._collection(collection.name, described, flushed, plan.strategy))
+                flushed = self._survey().flush([collection.name])[collection.name] if plan.strategy == FLUSH else None
+                collections.append(self._survey().collection(collection.name, described, flushed, plan.strategy))
                 self.reporter.line(f"{collection.name}: planned again")
-        plan = replace(plan, backup=replace(plan.backup, collections=collections))
-        self._write_plan(plan)
-        return plan
+        return self._settle(replace(plan, backup=replace(plan.backup, collections=collections)), recorded)
+
+    def _survey(self) -> Survey:
+        return Survey(self.settings, self.server, self.source, self.reporter, self.patience)
 
     def _complete(self, collection: meta.Collection) -> bool:
         root, cid = self.source.location.root_path, collection.collection_id
@@ -144,128 +243,61 @@ class BackupRun:
         alone = BackupPlan(meta.Backup("", "", "", [collection]), "", root, "")
         return all(copy.source in there for copy in alone.copies())
 
-    def _check_places(self) -> None:
-        source, destination = self.settings.milvus_storage, self.settings.backup_storage
-        if (source.bucket, self.source.endpoint) != (destination.bucket, self.destination.endpoint):
-            return
-        if layout.join(source.root_path, "x") == layout.join(destination.root_path, "x") or destination.root_path.startswith(
-            f"{source.root_path}/" if source.root_path else "insert_log"
-        ):
-            raise ConfigError(
-                f"backup_root_path {destination.root_path!r} lies inside Milvus's own root path {source.root_path!r} of bucket "
-                f"{source.bucket!r}, where Milvus's garbage collector would remove the backup; choose another backup_root_path"
+    def _recorded(self, name: str) -> dict[str, str]:
+        """Return the source's ETag of every object that the plan which is there names, by destination."""
+        try:
+            plan = BackupPlan.from_json(self.destination.read(self._provider_key(name, PLAN_FILE), MAX_META_BYTES))
+        except NotInStorage:
+            return {}
+        except BackupDamaged as error:
+            self.reporter.warn(f"{error}; only objects whose own ETag is right are used again")
+            return {}
+        return {copy.destination: copy.etag for copy in plan.copies()}
+
+    def _settle(self, plan: BackupPlan, recorded: dict[str, str]) -> BackupPlan:
+        """Make what is at the destination and the plan fit each other, and write the plan."""
+        name = plan.backup.name
+        there = {item.key: item for item in self.destination.objects(layout.binlogs_dir(plan.backup_root, name))}
+        if there and plan.replaces:
+            old = read_backup(self.destination, name)
+            plan = reuse.apart(plan, there, recorded, self._named(name, old))
+        elif there:
+            kept = reuse.sort_out(plan.copies(), there, recorded)
+            again = ", ".join(f"{count:,} {why}" for why, count in kept.again.items())
+            gone = len(kept.remove) - sum(kept.again.values())
+            self.reporter.line(
+                f"{counted(kept.objects, 'object')} of the earlier attempt {'is' if kept.objects == 1 else 'are'} used again"
+                + (f"; copied again: {again}" if again else "")
+                + (f"; removed because no longer part of the backup: {gone:,}" if gone else "")
             )
-
-    def _check_name_is_free(self, name: str) -> None:
-        root = self.destination.location.root_path
-        if self.destination.exists(layout.meta_key(root, name, layout.COMMIT_MARK)):
-            raise BackupExists(f"backup {name!r} already exists in {self.destination.location}; choose another name or delete it first")
-        first = next(self.destination.objects(layout.backup_dir(root, name)), None)
-        if first is None:
-            return
-        if not self.destination.exists(layout.provider_key(root, name, PLAN_FILE)):
-            raise BackupExists(
-                f"{first.key!r} in {self.destination.location} belongs to an unfinished backup {name!r} of another tool; "
-                "choose another name, or delete those objects when that tool no longer runs"
-            )
-        self.reporter.line(f"an unfinished attempt at {name!r} was found; what it copied is used again where it is equal")
-
-    def _flush(self, collections: Sequence[CollectionName]) -> dict[CollectionName, Flushed]:
-        started = time.monotonic()
-        flushed = {collection: self.server.flush(collection) for collection in collections}
-        waiting, pause = dict(flushed), 0.1
-        while True:
-            waiting = {c: f for c, f in waiting.items() if not self.server.flush_done(c, f)}
-            if not waiting:
-                break
-            if self.stop.wait(pause):
-                raise Cancelled("stopped while Milvus was flushing")
-            pause = min(1.0, pause * 1.3)
-            self.reporter.progress(f"waiting for Milvus to flush {len(waiting)} of {counted(len(collections), 'collection')}")
-        self.reporter.line(f"flushed {counted(len(collections), 'collection')} in {duration(time.monotonic() - started)}")
-        return flushed
-
-    def _collection(self, name: CollectionName, described: Any, flushed: Flushed | None, strategy: str) -> meta.Collection:
-        document = schema.from_proto(described.schema)
-        properties = [(pair.key, pair.value) for pair in described.properties]
-        properties += [p for p in ((pair["key"], pair["value"]) for pair in document.get("properties", [])) if p not in properties]
-        load_state = self.server.load_state(name)
-        partitions = self.server.partitions(name)
-        segments = [] if strategy == META_ONLY else self._segments(name, described.collectionID)
-        known = {partition_id for partition_id, _ in partitions} | {layout.ALL_PARTITIONS}
-        if lost := sorted({segment.partition_id for segment in segments} - known):
-            raise SourceChanged(
-                f"{name} has segments in partitions {lost} that Milvus no longer lists; a partition was just dropped or created"
-            )
-        return meta.Collection(
-            collection_id=described.collectionID,
-            name=name,
-            schema={**document, "properties": [{"key": key, "value": value} for key, value in properties]},
-            shards=described.shards_num,
-            consistency_level=described.consistency_level,
-            partitions=[
-                meta.Partition(
-                    partition_id,
-                    partition,
-                    [segment for segment in segments if segment.partition_id == partition_id],
-                    # Partitions can be loaded one by one; Milvus then calls the collection loaded as well.
-                    "NotLoad" if load_state == "NotLoad" else self.server.load_state(name, partition),
-                )
-                for partition_id, partition in partitions
-            ],
-            l0_segments=[segment for segment in segments if segment.partition_id == layout.ALL_PARTITIONS],
-            indexes=self.server.indexes(name),
-            load_state=load_state,
-            properties=properties,
-            aliases=sorted(described.aliases),
-            database_id=described.db_id,
-            created_timestamp=described.created_timestamp,
-            virtual_channels=list(described.virtual_channel_names),
-            physical_channels=list(described.physical_channel_names),
-            backup_timestamp=flushed.flush_ts if flushed else 0,
-            backup_physical_timestamp=flushed.seal_time if flushed else 0,
-            channel_checkpoints=flushed.channel_checkpoints if flushed else {},
-        )
-
-    def _segments(self, name: CollectionName, collection_id: int) -> list[meta.Segment]:
-        root = self.source.location.root_path
-        reported = self.server.segments(name)
-        if not reported:
-            return []
-        inserts = self.source.objects(layout.source_dir(root, layout.INSERT, collection_id))
-        first = list(islice(inserts, 1))  # not all in one list: there may be millions
-        deltas = self.source.objects(layout.source_dir(root, layout.DELTA, collection_id))
-        if not first and any(segment.rows for segment in reported):
-            raise ConfigError(
-                f"Milvus reports {len(reported)} segments of {name}, but {self.source.location} holds no object below "
-                f"{layout.source_dir(root, layout.INSERT, collection_id)!r}: correct bucket_name {self.source.location.bucket!r} or "
-                f"root_path {root!r} of {self.settings.milvus.label or 'the Milvus connection'}"
-            )
-        return pair(reported, chain(first, inserts), deltas, root)
-
-    def _write_plan(self, plan: BackupPlan) -> None:
-        self.destination.write(layout.provider_key(plan.backup_root, plan.backup.name, PLAN_FILE), plan.to_json())
+            self.destination.delete(kept.remove)
+        self.destination.write(self._provider_key(name, PLAN_FILE), plan.to_json())
+        return plan
 
     # ---- copy --------------------------------------------------------------------------------------------------------------
 
-    def copy(self, plan: BackupPlan) -> Progress:
-        """Copy what is not there yet; objects of an earlier attempt that the plan does not name are removed.
+    def _copy_until_nothing_vanishes(self, plan: BackupPlan) -> BackupPlan:
+        for _ in range(REPLANS):
+            try:
+                self.copy(plan)
+            except SourceChanged as error:
+                self.reporter.warn(f"{error}; planning again")
+                plan = self.replan(plan)
+            else:
+                return plan
+        self.copy(plan)
+        return plan
 
-        An object counts as there when its size and its ETag are those of the source; after a multipart copy the ETag differs, and
-        it is copied again.
-        """
-        there = {item.key: item for item in self.destination.objects(layout.binlogs_dir(plan.backup_root, plan.backup.name))}
-        done = set()
-        objects = size = 0
+    def copy(self, plan: BackupPlan) -> Progress:
+        """Copy what is not there yet. What is there under a key of the plan was proven right when the plan was written."""
+        there = {item.key: item.size for item in self.destination.objects(layout.binlogs_dir(plan.backup_root, plan.backup.name))}
+        done, objects, size = set(), 0, 0
         for copy in plan.copies():
-            if _equal(there.pop(copy.destination, None), copy):
+            if there.get(copy.destination) == copy.size:
                 done.add(copy.destination)
             else:
                 objects += 1
                 size += copy.size
-        if there:
-            self.destination.delete(there)
-            self.reporter.line(f"removed {len(there):,} objects of an earlier attempt that are no longer part of the backup")
         if done:
             self.reporter.line(f"{len(done):,} of {objects + len(done):,} objects are already there")
         progress = Progress(objects, size)
@@ -278,7 +310,7 @@ class BackupRun:
             streaming=self.settings.streaming,
             multipart_threshold=self.settings.multipart_threshold,
             report=self.reporter.copying,
-            stop=self.stop,
+            patience=self.patience,
         )
         repeated = f", {progress.retries:,} requests repeated" if progress.retries else ""
         rate = written(progress.bytes / max(progress.seconds, 1e-9))
@@ -295,58 +327,65 @@ class BackupRun:
 
         :param seconds: how long the backup took so far, for the summary
         :raises BackupError: an object is missing or has another size
+        :raises TakenOver: another run has begun to write this backup
         """
         started = time.monotonic()
         root, name = plan.backup_root, plan.backup.name
         there = {item.key: item.size for item in self.destination.objects(layout.binlogs_dir(root, name))}
         wrong = [copy for copy in plan.copies() if there.pop(copy.destination, None) != copy.size]
-        if wrong or there:
-            examples = ", ".join([copy.destination for copy in wrong[:3]] + sorted(there)[:3])
+        extra = reuse.outside(there, plan) if plan.replaces else sorted(there)
+        if wrong or extra:
+            examples = ", ".join([copy.destination for copy in wrong[:3]] + extra[:3])
             raise BackupError(
-                f"backup {name!r} is not what was planned: {len(wrong):,} objects are missing or have another size, {len(there):,} are not "
+                f"backup {name!r} is not what was planned: {len(wrong):,} objects are missing or have another size, {len(extra):,} are not "
                 f"part of it ({examples}); run the backup again under the same name to repair it"
             )
-        if self.stop.is_set():
-            raise Cancelled("stopped before the backup was committed")
+        self.patience.check("the backup was about to be committed; a retry goes on from here")
+        summary = self._summary(plan.backup, plan.strategy, seconds + time.monotonic() - started)
+        self.destination.write(self._provider_key(name, SUMMARY_FILE), json.dumps(summary.to_dict()).encode())
+        self._write_meta(plan)
+        self.reporter.line(f"committed {summary.uri}")
+        if plan.replaces:
+            self._remove_replaced(name, plan.backup)
+        return summary
+
+    def _write_meta(self, plan: BackupPlan) -> None:
+        root, name = plan.backup_root, plan.backup.name
+        attempt = self._attempt(name)
+        if attempt is None or attempt.backup_id != plan.backup.backup_id:
+            raise TakenOver(f"backup {name!r} is by now written by {attempt.owner if attempt else 'nobody'}; this run stops")
+        if self._lease:
+            self._lease.renew()
         for file, content in meta_writer.to_files(plan.backup, plan.milvus_root):
-            self.destination.write(layout.meta_key(root, name, file), content)
-        uri = f"s3://{self.destination.location.bucket}/{layout.join(root, name)}"
-        self.reporter.line(f"committed {uri}")
-        return BackupSummary(
-            name=name,
-            uri=uri,
-            server_version=plan.backup.server_version,
-            strategy=plan.strategy,
-            collections=[CollectionSummary.of(collection) for collection in plan.backup.collections],
-            seconds=seconds + time.monotonic() - started,
+            key = layout.meta_key(root, name, file)
+            if file != layout.COMMIT_MARK:
+                self.destination.write(key, content)
+                continue
+            try:
+                finished, etag = committed(self.destination, name)
+                if finished is None:
+                    self.destination.create(key, content)
+                elif finished == plan.replaces:
+                    self.destination.swap(key, content, etag)
+                elif finished != plan.backup.backup_id:
+                    raise ObjectChanged
+            except ObjectChanged:
+                raise BackupExists(f"backup {name!r} was committed by another run in this moment; this one stops") from None
+
+    def _named(self, name: str, backup: meta.Backup) -> set[str]:
+        binlogs = layout.binlogs_dir(self.destination.location.root_path, name)
+        return {key for collection in backup.collections for key, _ in expected_objects(collection, binlogs)}
+
+    def _remove_replaced(self, name: str, backup: meta.Backup) -> None:
+        """Remove the objects that only the replaced backup needed, unless it is being restored."""
+        root = self.destination.location.root_path
+        mine = self._lease.holding.token if self._lease else ""
+        readers = [str(held) for held in in_use(self.destination, root, name) if held.token != mine]
+        if readers:
+            self.reporter.warn(f"the replaced backup's objects stay until the next replacement, for it is in use by {', '.join(readers)}")
+            return
+        named = self._named(name, backup)
+        removed = self.destination.delete(
+            item.key for item in self.destination.objects(layout.binlogs_dir(root, name)) if item.key not in named
         )
-
-
-def read_backup(store: ObjectStore, name: str) -> meta.Backup:
-    """Return a complete backup's meta; full_meta.json where there is one, else the level files.
-
-    :raises BackupNotFound: there is no commit mark
-    :raises BackupDamaged: the meta cannot be trusted
-    """
-    check_backup_name(name)
-    root = store.location.root_path
-    try:
-        files = {layout.COMMIT_MARK: store.read(layout.meta_key(root, name, layout.COMMIT_MARK), MAX_META_BYTES)}
-    except NotInStorage as error:
-        if "bucket does not exist" in str(error):
-            raise
-        existing = store.directories(f"{root}/" if root else "")
-        known = f"; complete or unfinished backups there: {', '.join(existing[:10])}" if existing else "; there are no backups"
-        raise BackupNotFound(f"backup {name!r} does not exist in {store.location}{known}") from None
-    for file in layout.META_FILES[:-1]:
-        try:
-            files[file] = store.read(layout.meta_key(root, name, file), MAX_META_BYTES)
-        except NotInStorage:
-            continue
-        if file == "full_meta.json":
-            break
-    return meta_reader.from_files(files)
-
-
-def _equal(there: StoredObject | None, copy: Copy) -> bool:
-    return there is not None and there.size == copy.size and bool(there.etag) and there.etag == copy.etag
+        self.reporter.line(f"removed {counted(removed, 'object')} of the replaced backup")

@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,8 @@ _KINDS: dict[str, tuple[Callable[[str], Any] | dict[str, Any], str]] = {
 _AWS = re.compile(r"s3\.amazonaws\.com|s3[.-]([a-z]{2}(?:-[a-z]+)+-\d+)\.amazonaws\.com(?:\.cn)?")
 #: What an address without a port means in this file format.
 _STORAGE_PORT = 9000
+#: A file of milvus-backup has about a hundred; aliases could make billions of a few lines.
+_MOST_KEYS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +227,11 @@ class _File:
         value = self.values[key]
         if not isinstance(value, (str, int, float)):
             raise ConfigError(f"{self.label}: {self.spelled[key]} must be a single value, not a {type(value).__name__}")
-        text = str(value).strip()
+        try:
+            text = str(value).strip()
+            text.encode()
+        except ValueError:  # half a character, or a number of thousands of digits
+            raise ConfigError(f"{self.label}: {self.spelled[key]} cannot be read as text") from None
         if kind == "path" or not text:
             return text if kind == "path" else None
         convert, expected = _KINDS.get(kind) or _KINDS[f"{self.version} {kind}"]
@@ -243,14 +250,24 @@ def _known(version: str) -> set[str]:
     return set().union(*storages, *(keys for _, keys in _general(version).values()))
 
 
-def _leaves(document: Mapping[Any, Any], label: str, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+def _leaves(
+    document: Mapping[Any, Any], label: str, prefix: str = "", depth: int = 0, seen: Iterator[int] | None = None
+) -> Iterator[tuple[str, Any]]:
+    seen = seen or count(1)
     if depth > 20:
         raise ConfigError(f"{label}: {prefix[:60]} is nested too deeply for a configuration")
     for key, value in document.items():
+        if next(seen) > _MOST_KEYS:
+            raise ConfigError(f"{label}: holds more than {_MOST_KEYS:,} keys, too many for a configuration")
+        try:
+            name = f"{prefix}{key}"
+            name.encode()
+        except ValueError:
+            raise ConfigError(f"{label}: a key below {prefix[:60] or 'the top level'} cannot be read as text") from None
         if isinstance(value, Mapping):
-            yield from _leaves(value, label, f"{prefix}{key}.", depth + 1)
+            yield from _leaves(value, label, f"{name}.", depth + 1, seen)
         elif value is not None:
-            yield f"{prefix}{key}", value
+            yield name, value
 
 
 def _load(path: str | os.PathLike[str]) -> Mapping[Any, Any]:
@@ -263,16 +280,23 @@ def _load(path: str | os.PathLike[str]) -> Mapping[Any, Any]:
     class Loader(yaml.SafeLoader):
         """Knows null and merge keys, and no other type than text."""
 
+        def flatten_mapping(self, node: yaml.MappingNode) -> None:
+            super().flatten_mapping(node)
+            if len(node.value) > _MOST_KEYS:
+                raise yaml.YAMLError
+
     Loader.yaml_implicit_resolvers = {
         first: [item for item in resolvers if item[0].endswith((":null", ":merge"))]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+    for tag in ("int", "float", "bool", "timestamp"):  # written out; SafeLoader's own constructors crash on what is none
+        Loader.add_constructor(f"tag:yaml.org,2002:{tag}", Loader.construct_yaml_str)
     try:
         with Path(path).open("rb") as stream:
             document = yaml.load(stream, Loader)  # noqa: S506 - a SafeLoader that knows fewer types
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read as a milvus-backup configuration: {error.strerror}; check the path") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
         # The parser's own message may quote the line, and with it a secret.
         mark = getattr(error, "problem_mark", None)
         raise ConfigError(f"{path}: is not valid YAML{f' at line {mark.line + 1}' if mark else ''}; correct the file") from None

@@ -13,6 +13,10 @@ from .errors import BackupDamaged
 MAGIC = 0xFFFABC
 _HEADER = struct.Struct("<QbiI")  # timestamp, type code, length of the event, position of the next event
 _PARQUET_END = b"PAR1"
+#: Thrift types of a fixed number of bytes; true and false are part of the field's header.
+_FIXED = {1: 0, 2: 0, 3: 1, 7: 8}
+#: Parquet's own footers are four levels deep.
+_DEEPEST = 20
 
 
 def count_rows(content: bytes, key: str) -> int:
@@ -38,6 +42,8 @@ def _parquet_rows(event: bytes) -> int:
     if event[-4:] != _PARQUET_END:
         raise ValueError("an event does not end in Parquet")
     (length,) = struct.unpack_from("<I", event, len(event) - 8)
+    if length > len(event) - 8:
+        raise ValueError(f"a Parquet footer of {length:,} bytes is longer than its event")
     return _num_rows(event[len(event) - 8 - length : -8])
 
 
@@ -51,7 +57,10 @@ def _num_rows(footer: bytes) -> int:
             raise ValueError("the Parquet footer has no row count")
         field = field + delta if delta else reader.zigzag()
         if field == 3:
-            return reader.zigzag()
+            rows = reader.zigzag()
+            if not 0 <= rows < 2**63:
+                raise ValueError(f"{rows} is not a row count")
+            return rows
         reader.skip(kind)
 
 
@@ -67,13 +76,13 @@ class _Compact:
         return value
 
     def varint(self) -> int:
-        value = shift = 0
-        while True:
+        value = 0
+        for shift in range(0, 70, 7):
             byte = self.byte()
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
                 return value
-            shift += 7
+        raise ValueError("a number in the Parquet footer has more than 64 bits")
 
     def zigzag(self) -> int:
         value = self.varint()
@@ -83,24 +92,25 @@ class _Compact:
         byte = self.byte()
         return byte >> 4, byte & 15
 
-    def skip(self, kind: int) -> None:
-        if kind in (1, 2):  # true and false are part of the field's header
-            return
-        if kind == 3:
-            self.at += 1
+    def pass_over(self, count: int) -> None:
+        if count > len(self.data) - self.at:
+            raise ValueError(f"a value of {count:,} bytes goes beyond the end of the Parquet footer")
+        self.at += count
+
+    def skip(self, kind: int, depth: int = 0) -> None:
+        if depth > _DEEPEST:
+            raise ValueError(f"the Parquet footer is nested more than {_DEEPEST} levels deep")
+        if kind in _FIXED:
+            self.pass_over(_FIXED[kind])
         elif kind in (4, 5, 6):
             self.varint()
-        elif kind == 7:
-            self.at += 8
         elif kind == 8:
-            length = self.varint()
-            self.at += length
+            self.pass_over(self.varint())
         elif kind in (9, 10):
             byte = self.byte()
             count = byte >> 4 if byte >> 4 < 15 else self.varint()
             for _ in range(count):
-                self.at += 1 if byte & 15 in (1, 2) else 0
-                self.skip(byte & 15)
+                self.skip(3 if byte & 15 in (1, 2) else byte & 15, depth + 1)  # in a list, true and false are a byte each
         elif kind == 12:
             while True:
                 delta, inner = self.field()
@@ -108,6 +118,6 @@ class _Compact:
                     return
                 if not delta:
                     self.zigzag()
-                self.skip(inner)
+                self.skip(inner, depth + 1)
         else:
             raise ValueError(f"unknown Thrift type {kind}")

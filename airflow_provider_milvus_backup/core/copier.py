@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -17,15 +16,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from .errors import Cancelled, NotInStorage, SourceChanged, StorageDenied
+from .patience import Patience
 from .settings import DEFAULT_MULTIPART_THRESHOLD
-from .store import ObjectStore, storage_error, throttled, transient
+from .storage_errors import storage_error, throttled, transient
+from .store import ObjectStore
 
 MIB = 1024**2
 PART = 128 * MIB
 LARGEST_COPY = 5 * 1024 * MIB
 STREAM_PART = 8 * MIB
 STREAMS = 16
-ATTEMPTS = 8
+#: Attempts at one object; with the pauses between them about a minute.
+ATTEMPTS = 12
 
 
 class Copy(NamedTuple):
@@ -95,7 +97,7 @@ def copy_objects(
     streaming: bool = False,
     multipart_threshold: int = DEFAULT_MULTIPART_THRESHOLD,
     report: Callable[[Progress], None] | None = None,
-    stop: threading.Event | None = None,
+    patience: Patience | None = None,
 ) -> None:
     """Copy every object; returns when all are there, raises at the first that cannot be copied.
 
@@ -104,10 +106,10 @@ def copy_objects(
 
     :param multipart_threshold: objects of more bytes are copied in parts of 128 MiB
     :param report: called about four times a second while copying
-    :param stop: when set, no further copy is started and Cancelled is raised
+    :param patience: when it is over, no further copy is started and what ended it is raised
     :raises SourceChanged: a source object does not exist
     """
-    stop = stop or threading.Event()
+    patience = patience or Patience()
     run = _Run(source, destination, progress, concurrency, server_side=source.endpoint == destination.endpoint and not streaming)
     run.multipart_threshold = min(multipart_threshold, LARGEST_COPY)
     # A thread of its own: the caller may itself run inside an event loop.
@@ -117,9 +119,11 @@ def copy_objects(
             while not wait([copying], timeout=0.25).done:
                 if report:
                     report(progress)
-                if stop.is_set():
-                    run.stopped = True
+                run.stopped = patience.over()
             copying.result()
+        except Cancelled:
+            patience.check(f"copying; {progress.objects:,} of {progress.total_objects:,} objects were copied")
+            raise
         finally:
             # Also when a signal or a task timeout interrupts the wait: what is in flight ends, nothing new starts.
             run.stopped = True
@@ -213,7 +217,7 @@ class _Run:
 
     def _check_stopped(self) -> None:
         if self.stopped:
-            raise Cancelled(f"stopped after {self.progress.objects:,} of {self.progress.total_objects:,} objects")
+            raise Cancelled  # whoever set the flag knows why
 
     async def _server_side(self, copy: Copy) -> None:
         import obstore

@@ -10,9 +10,11 @@
     │   └── UnsupportedServer  this Milvus lacks what the request needs
     ├── StorageError           object storage refused or failed a request
     │   ├── StorageDenied      wrong key or missing permission
-    │   └── NotInStorage       the bucket or the object does not exist
+    │   ├── NotInStorage       the bucket or the object does not exist
+    │   └── ObjectChanged      a conditional write found the object in another state
     ├── BackupError            a backup cannot be made or read
     │   ├── BackupExists       the backup name is taken
+    │   ├── BackupInUse        another run is writing the backup
     │   ├── BackupNotFound     no complete backup has that name
     │   ├── BackupDamaged      meta unreadable, or data missing or of the wrong size
     │   ├── UnsupportedFormat  a backup format that this version cannot restore
@@ -22,6 +24,7 @@
     │   ├── SchemaMismatch     the created collection differs from the backup
     │   ├── ImportFailed       Milvus failed an import job
     │   └── RowsMissing        fewer rows arrived than were backed up
+    ├── TakenOver              another run goes on with the backup or restore that this one was working on
     ├── WaitTimeout            the time allowed is over (also a TimeoutError)
     └── Cancelled              the run was asked to stop
 
@@ -50,6 +53,10 @@ class ServerError(MilvusBackupError):
     """
 
     retryable = True
+    #: Whether the same request may succeed in a moment.
+    passing: bool = False
+    #: Whether Milvus may be working on the request all the same.
+    unclear: bool = False
 
     def __init__(self, message: str, code: int = 0) -> None:
         super().__init__(message)
@@ -76,6 +83,8 @@ class StorageError(MilvusBackupError):
     """Object storage refused or failed a request."""
 
     retryable = True
+    #: Whether the same request may succeed in a moment.
+    passing: bool = False
 
 
 class StorageDenied(StorageError):
@@ -90,12 +99,24 @@ class NotInStorage(StorageError):
     retryable = False
 
 
+class ObjectChanged(StorageError):
+    """A conditional write was refused: the object exists already, or is no longer the one that was read."""
+
+    retryable = False
+
+
 class BackupError(MilvusBackupError):
     """A backup cannot be made or read."""
 
 
 class BackupExists(BackupError):
     """The backup name is taken."""
+
+
+class BackupInUse(BackupError):
+    """Another run is writing the backup; its lease says who."""
+
+    retryable = True
 
 
 class BackupNotFound(BackupError):
@@ -136,8 +157,16 @@ class RowsMissing(RestoreError):
     """Fewer rows arrived than were backed up."""
 
 
+class TakenOver(MilvusBackupError):
+    """Another run goes on with the backup or restore that this one was working on; this one has stopped."""
+
+    retryable = True
+
+
 class WaitTimeout(MilvusBackupError, TimeoutError):
-    """The time allowed is over; the message says what is still running."""
+    """The time allowed is over; the message says what is still running, and a retry goes on waiting for it."""
+
+    retryable = True
 
 
 class Cancelled(MilvusBackupError):

@@ -12,7 +12,8 @@ from enum import Enum
 from typing import Any
 
 from .errors import ServerError
-from .server import MilvusServer, check_status, explain_rpc_error, open_channel, request_metadata
+from .rpc import check_status, explain_rpc_error, open_channel, request_metadata
+from .server import MilvusServer
 from .settings import MilvusAddress
 
 #: Options of every job. The quota was met when the rows were written first; a restore must not fail on it.

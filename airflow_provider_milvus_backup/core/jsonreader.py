@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import reprlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,8 @@ from .errors import BackupDamaged
 
 MAX_INT64 = 2**63 - 1
 MAX_UINT64 = 2**64 - 1
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 60
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -47,6 +50,15 @@ class Node:
         if not low <= value <= high:
             raise self.wrong(key, f"between {low} and {high}")
         return value
+
+    def number(self, key: str) -> float:
+        """Return a finite number that is not negative."""
+        value = self.value.get(key)
+        if value is None:
+            return 0.0
+        if type(value) not in (int, float) or not 0 <= value <= MAX_INT64:
+            raise self.wrong(key, f"a number between 0 and {MAX_INT64}")
+        return float(value)
 
     def string(self, key: str) -> str:
         """Return a string."""
@@ -99,5 +111,5 @@ class Node:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    text = _REPR.repr(value)  # which stops after a few levels, where repr could exceed the recursion limit
     return text if len(text) <= 60 else f"{text[:57]}…"

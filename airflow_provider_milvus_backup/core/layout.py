@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import posixpath
 import re
+from typing import Any
 
 from .errors import ConfigError
+from .jsonreader import MAX_INT64
 
 INSERT = "insert_log"
 DELTA = "delta_log"
@@ -19,8 +21,11 @@ ALL_PARTITIONS = -1
 META_FILES = ("full_meta.json", "collection_meta.json", "partition_meta.json", "segment_meta.json", "backup_meta.json")
 COMMIT_MARK = "backup_meta.json"
 
-_INSERT_KEY = re.compile(rf"{INSERT}/([0-9]{{1,19}})/([0-9]{{1,19}})/([0-9]{{1,19}})/([0-9]{{1,19}})/([0-9]{{1,19}})")
-_DELTA_KEY = re.compile(rf"{DELTA}/([0-9]{{1,19}})/(-1|[0-9]{{1,19}})/([0-9]{{1,19}})/([0-9]{{1,19}})")
+# Without leading zeros, so that the ids lead back to the key they came from.
+_ID = r"(0|[1-9][0-9]{0,18})"
+_INSERT_KEY = re.compile(rf"{INSERT}/{_ID}/{_ID}/{_ID}/{_ID}/{_ID}")
+_GROUP_DIR = re.compile(rf"(?:{INSERT}|{DELTA})/{_ID}/{_ID}/{_ID}/")
+_DELTA_KEY = re.compile(rf"{DELTA}/{_ID}/(-1|{_ID[1:-1]})/{_ID}/{_ID}")
 
 
 def join(*parts: str | int) -> str:
@@ -55,14 +60,17 @@ def source_delta(root: str, collection: int, partition: int, segment: int, log: 
 
 def parse_insert(root: str, key: str) -> tuple[int, int, int, int, int] | None:
     """Return (collection, partition, segment, field, log) of an insert binlog's key, None for any other key."""
-    match = _INSERT_KEY.fullmatch(_below(root, key))
-    return tuple(map(int, match.groups())) if match else None  # type: ignore[return-value]
+    return _ids(_INSERT_KEY.fullmatch(_below(root, key)))
 
 
 def parse_delta(root: str, key: str) -> tuple[int, int, int, int] | None:
     """Return (collection, partition, segment, log) of a delta log's key, None for any other key."""
-    match = _DELTA_KEY.fullmatch(_below(root, key))
-    return tuple(map(int, match.groups())) if match else None  # type: ignore[return-value]
+    return _ids(_DELTA_KEY.fullmatch(_below(root, key)))
+
+
+def _ids(match: re.Match[str] | None) -> Any:
+    ids = tuple(map(int, match.groups())) if match else ()
+    return ids if ids and max(ids) <= MAX_INT64 else None
 
 
 def _below(root: str, key: str) -> str:
@@ -86,6 +94,11 @@ def provider_key(root: str, name: str, *parts: str) -> str:
     return join(root, name, "provider", *parts)
 
 
+def lease_key(root: str, name: str, restore_id: str | None = None) -> str:
+    """Return the key of the lease of whoever writes a backup, or of a restore that reads it."""
+    return provider_key(root, name, "lease.json") if restore_id is None else provider_key(root, name, "leases", f"{restore_id}.json")
+
+
 def binlogs_dir(root: str, name: str) -> str:
     """Return the prefix of all data of one backup, with a trailing slash."""
     return join(root, name, "binlogs") + "/"
@@ -94,6 +107,11 @@ def binlogs_dir(root: str, name: str) -> str:
 def partition_dir(binlogs: str, kind: str, collection: int, partition: int) -> str:
     """Return the prefix of one partition's insert or delta logs below a ``binlogs/`` prefix, with a trailing slash."""
     return join(binlogs, kind, collection, partition) + "/"
+
+
+def parse_group(binlogs: str, key: str) -> tuple[int, int, int] | None:
+    """Return (collection, partition, group) of an object in a group directory below a ``binlogs/`` prefix, None for any other key."""
+    return _ids(_GROUP_DIR.match(key, len(binlogs)) if key.startswith(binlogs) else None)
 
 
 def segment_dir(binlogs: str, kind: str, collection: int, partition: int, group: int | None, segment: int) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from . import layout, schema
 from .errors import BackupDamaged, UnsupportedFormat
-from .jsonreader import MAX_UINT64, Node
+from .jsonreader import MAX_INT64, MAX_UINT64, Node
 from .meta import Backup, Collection, Database, FieldLogs, Index, Log, Partition, Segment
 from .names import DEFAULT_DATABASE, CollectionName
 
@@ -170,7 +170,7 @@ def _read_log(node: Node) -> Log:
     if not log_id:
         # Before 0.5.4 only the path says it.
         last = node.string("log_path").rpartition("/")[2]
-        if not (last.isascii() and last.isdigit() and len(last) <= 19):
+        if not (last.isascii() and last.isdigit() and len(last) <= 19 and int(last) <= MAX_INT64):
             raise node.wrong("log_path", "a path that ends in a log id")
         log_id = int(last)
     return Log(log_id, node.integer("log_size"))

@@ -14,6 +14,9 @@ DEFAULT_DATABASE = "default"
 MAX_BACKUP_NAME = 128
 _BACKUP_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MILVUS_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]{0,254}")
+MAX_COLLECTION_NAME = 255
+_BUILDING = "__restore_"
+_BUILDING_NAME = re.compile(rf"{_BUILDING}([0-9a-f]{{16}})(?:_[0-9]+|_old)?$")
 _SUFFIX = re.compile(r"[A-Za-z0-9_]+")
 
 
@@ -29,7 +32,7 @@ class CollectionName(NamedTuple):
 
 def check_backup_name(name: str) -> str:
     """Return ``name`` if the official tool accepts it too (letters, digits, ``_``; at most 128), else raise ConfigError."""
-    if not _BACKUP_NAME.fullmatch(name) or len(name) > MAX_BACKUP_NAME:
+    if not isinstance(name, str) or not _BACKUP_NAME.fullmatch(name) or len(name) > MAX_BACKUP_NAME:
         raise ConfigError(
             f"backup name {name!r} is not valid: it must start with a letter or underscore, contain only letters, "
             f"digits and underscores, and have at most {MAX_BACKUP_NAME} characters"
@@ -66,6 +69,26 @@ def task_name(dag_id: str, run_id: str, task_id: str, map_index: int, date: str 
     if not re.match(r"[A-Za-z_]", readable):
         readable = f"_{readable}"
     return f"{readable[: MAX_BACKUP_NAME - 13]}_{digest}"
+
+
+def building_name(name: CollectionName, restore_id: str, generation: int = 0) -> CollectionName:
+    """Return the name under which a restore builds a collection; it gets its own name when it is complete.
+
+    :param generation: how often this restore has begun the collection anew
+    """
+    ending = f"{_BUILDING}{restore_id}" + (f"_{generation}" if generation else "")
+    return name._replace(collection=name.collection[: MAX_COLLECTION_NAME - len(ending)] + ending)
+
+
+def replaced_name(name: CollectionName, restore_id: str) -> CollectionName:
+    """Return the name under which a collection waits to be dropped, for the moment in which a restore replaces it."""
+    return building_name(name, f"{restore_id}_old")
+
+
+def restore_of(name: CollectionName) -> str:
+    """Return the id of the restore that builds this collection, or waits to drop it; empty for any other collection."""
+    match = _BUILDING_NAME.search(name.collection)
+    return match[1] if match else ""
 
 
 def parse_selection(selection: str | Sequence[str] | None) -> list[str]:
@@ -123,22 +146,24 @@ def targets(
     Raises ConfigError for suffix together with rename, rules of unlike shape, rules that apply to nothing, names that Milvus
     would refuse, and two sources with one target.
     """
+    if rename and not isinstance(rename, Mapping):
+        raise ConfigError(f"rename {rename!r} is not a mapping of old to new names")
     if suffix and rename:
         raise ConfigError(f"suffix {suffix!r} and rename {dict(rename)!r} exclude each other; write the suffix into the rename rules")
-    if suffix and not _SUFFIX.fullmatch(suffix):
+    if suffix and not (isinstance(suffix, str) and _SUFFIX.fullmatch(suffix)):
         raise ConfigError(f"suffix {suffix!r} is not valid: only letters, digits and underscores can follow a collection name")
     exact, databases = _rules(sources, rename or {}, default_database)
     result: dict[CollectionName, CollectionName] = {}
+    owners: dict[CollectionName, CollectionName] = {}
     for source in sources:
         renamed = exact.get(source) or CollectionName(databases.get(source.database, source.database), source.collection)
         target = renamed._replace(collection=renamed.collection + (suffix or ""))
         for part in target:
             if not _MILVUS_NAME.fullmatch(part):
                 raise ConfigError(f"{source} cannot be restored as {target}: {part!r} is not a name that Milvus accepts")
-        clash = next((other for other, taken in result.items() if taken == target), None)
-        if clash:
-            raise ConfigError(f"{clash} and {source} would both be restored as {target}; rename one of them elsewhere")
-        result[source] = target
+        if target in owners:
+            raise ConfigError(f"{owners[target]} and {source} would both be restored as {target}; rename one of them elsewhere")
+        result[source], owners[target] = target, source
     return result
 
 

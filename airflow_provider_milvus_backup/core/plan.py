@@ -8,13 +8,16 @@ from typing import Any
 
 from . import layout, meta, meta_reader, meta_writer
 from .copier import Copy
-from .errors import BackupDamaged, BackupError
+from .errors import BackupDamaged, SourceChanged
 from .jsonreader import Node
 from .server import ServerSegment
 from .store import StoredObject
 
 PLAN_FILE = "plan.json"
 PLAN_VERSION = 1
+
+FLUSH, SKIP_FLUSH, META_ONLY = "flush", "skip_flush", "meta_only"
+STRATEGIES = (FLUSH, SKIP_FLUSH, META_ONLY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,23 +28,28 @@ class BackupPlan:
     strategy: str
     milvus_root: str
     backup_root: str
+    #: The id of the finished backup that this one replaces, empty when there is none.
+    replaces: str = ""
 
     def copies(self) -> Iterator[Copy]:
         """Iterate over the objects to copy."""
-        binlogs = layout.binlogs_dir(self.backup_root, self.backup.name)
         for collection in self.backup.collections:
-            cid = collection.collection_id
-            for s in collection.segments():
-                inserts = layout.segment_dir(binlogs, layout.INSERT, cid, s.partition_id, s.group_id, s.segment_id)
-                for fields in s.inserts:
-                    for log in fields.logs:
-                        source = layout.source_insert(self.milvus_root, cid, s.partition_id, s.segment_id, fields.field_id, log.log_id)
-                        yield Copy(source, f"{inserts}{fields.field_id}/{log.log_id}", log.size, log.etag)
-                deltas = layout.segment_dir(binlogs, layout.DELTA, cid, s.partition_id, s.group_id, s.segment_id)
-                for fields in s.deltas:
-                    for log in fields.logs:
-                        source = layout.source_delta(self.milvus_root, cid, s.partition_id, s.segment_id, log.log_id)
-                        yield Copy(source, f"{deltas}{log.log_id}", log.size, log.etag)
+            for segment in collection.segments():
+                yield from self.segment_copies(collection.collection_id, segment)
+
+    def segment_copies(self, cid: int, s: meta.Segment) -> Iterator[Copy]:
+        """Iterate over the objects to copy for one segment of the collection with this id."""
+        binlogs = layout.binlogs_dir(self.backup_root, self.backup.name)
+        inserts = layout.segment_dir(binlogs, layout.INSERT, cid, s.partition_id, s.group_id, s.segment_id)
+        for fields in s.inserts:
+            for log in fields.logs:
+                source = layout.source_insert(self.milvus_root, cid, s.partition_id, s.segment_id, fields.field_id, log.log_id)
+                yield Copy(source, f"{inserts}{fields.field_id}/{log.log_id}", log.size, log.etag)
+        deltas = layout.segment_dir(binlogs, layout.DELTA, cid, s.partition_id, s.group_id, s.segment_id)
+        for fields in s.deltas:
+            for log in fields.logs:
+                source = layout.source_delta(self.milvus_root, cid, s.partition_id, s.segment_id, log.log_id)
+                yield Copy(source, f"{deltas}{log.log_id}", log.size, log.etag)
 
     def to_json(self) -> bytes:
         """Return the plan as JSON."""
@@ -51,6 +59,7 @@ class BackupPlan:
                 "strategy": self.strategy,
                 "milvus_root": self.milvus_root,
                 "backup_root": self.backup_root,
+                "replaces": self.replaces,
                 "etags": [copy.etag for copy in self.copies()],
                 "full_meta": meta_writer.full_meta(self.backup, self.milvus_root),
             }
@@ -71,7 +80,7 @@ class BackupPlan:
         for segment in segments:
             for fields in (*segment.inserts, *segment.deltas):
                 fields.logs[:] = [meta.Log(log.log_id, log.size, next(remaining)) for log in fields.logs]
-        return cls(backup, root.string("strategy"), root.string("milvus_root"), root.string("backup_root"))
+        return cls(backup, root.string("strategy"), root.string("milvus_root"), root.string("backup_root"), root.string("replaces"))
 
 
 def pair(
@@ -79,7 +88,7 @@ def pair(
 ) -> list[meta.Segment]:
     """Return the segments with their files, in id order; objects of segments that Milvus does not report are left out.
 
-    Raises BackupError that names the segment when its fields have different numbers of files, or when it has rows and no files.
+    Raises SourceChanged that names the segment when its fields have different numbers of files, or when it has rows and no files.
     """
     reported = {segment.segment_id: segment for segment in segments}
     insert_logs: dict[int, dict[int, list[meta.Log]]] = {}
@@ -120,11 +129,11 @@ def _belongs(reported: dict[int, ServerSegment], segment_id: int, partition_id: 
 
 def _check_files(segment: ServerSegment, fields: dict[int, list[Any]]) -> None:
     if segment.rows and not fields and not segment.is_l0:
-        raise BackupError(f"segment {segment.segment_id} has {segment.rows:,} rows in Milvus and no insert binlogs in the bucket")
+        raise SourceChanged(f"segment {segment.segment_id} has {segment.rows:,} rows in Milvus and no insert binlogs in the bucket")
     counts = {len(logs) for logs in fields.values()}
     if len(counts) > 1:
         by_field = ", ".join(f"field {field_id}: {len(logs)}" for field_id, logs in sorted(fields.items()))
-        raise BackupError(
+        raise SourceChanged(
             f"segment {segment.segment_id} has different numbers of binlogs per field ({by_field}); Milvus could not import it again. "
             "An unfinished write leaves such files; flush or compact the collection and back up again"
         )

@@ -6,9 +6,10 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .copier import Progress
+if TYPE_CHECKING:
+    from .copier import Progress
 
 PROGRESS_SECONDS = 5.0
 

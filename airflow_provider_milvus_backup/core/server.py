@@ -6,24 +6,18 @@ pymilvus's high-level client drops fields and options silently, so its generated
 from __future__ import annotations
 
 import base64
-import random
-import re
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from . import schema
-from .errors import AuthError, ServerError, ServerUnreachable, UnsupportedServer
+from .errors import ServerError, UnsupportedServer
 from .meta import Index
 from .names import DEFAULT_DATABASE, CollectionName
-from .settings import MilvusAddress, read_pem
+from .patience import Backoff
+from .rpc import MilvusRpc, common, messages, parse_version
 
-#: Leaves time for the rest of what must fail within ten seconds.
-CONNECT_SECONDS = 8.0
-REQUEST_SECONDS = 60.0
-ATTEMPTS = 6
 #: First release that works, and first that needs more than this package knows: L0 segments, import by REST.
 SUPPORTED, UNSUPPORTED = (2, 2, 9), (2, 4, 0)
 
@@ -53,48 +47,15 @@ class ServerSegment:
     v_channel: str
 
 
-class MilvusServer:
-    """One Milvus. The channel is opened by the first request, so instances are free to make and safe before a fork.
-
-    Every method raises ServerUnreachable, AuthError, UnsupportedServer or ServerError.
-    """
-
-    def __init__(self, address: MilvusAddress) -> None:
-        self.address = address
-
-    @cached_property
-    def _channel(self) -> Any:
-        import grpc
-
-        channel = open_channel(self.address, grpc)
-        try:
-            grpc.channel_ready_future(channel).result(timeout=CONNECT_SECONDS)
-        except grpc.FutureTimeoutError:
-            channel.close()
-            raise ServerUnreachable(
-                f"Milvus at {self.address} did not answer within {CONNECT_SECONDS:.0f} s; check host, port and TLS"
-            ) from None
-        return channel
-
-    @cached_property
-    def _stub(self) -> Any:
-        from pymilvus.grpc_gen import milvus_pb2_grpc
-
-        return milvus_pb2_grpc.MilvusServiceStub(self._channel)  # type: ignore[no-untyped-call]
-
-    def close(self) -> None:
-        """Close the channel; a later request opens a new one."""
-        if "_channel" in self.__dict__:
-            self._channel.close()
-            del self._channel
-            self.__dict__.pop("_stub", None)
+class MilvusServer(MilvusRpc):
+    """One Milvus. Every method raises ServerUnreachable, AuthError, UnsupportedServer or ServerError."""
 
     # ---- looking -----------------------------------------------------------------------------------------------------------
 
     @cached_property
     def version(self) -> str:
         """Return the server's version as it says it, ``v2.3.5-lite`` for example."""
-        return str(self._call("GetVersion", _pb().GetVersionRequest(), "ask for the version").version)
+        return str(self._call("GetVersion", messages().GetVersionRequest(), "ask for the version").version)
 
     @cached_property
     def release(self) -> tuple[int, int, int]:
@@ -112,33 +73,39 @@ class MilvusServer:
     def databases(self) -> list[str]:
         """Return the names of all databases, sorted; servers without databases have ``default``."""
         try:
-            return sorted(self._call("ListDatabases", _pb().ListDatabasesRequest(), "list databases").db_names)
+            return sorted(self._call("ListDatabases", messages().ListDatabasesRequest(), "list databases").db_names)
         except UnsupportedServer:
             return [DEFAULT_DATABASE]
 
     def collections(self, database: str) -> list[str]:
         """Return the names of all collections of a database, sorted."""
-        answer = self._call("ShowCollections", _pb().ShowCollectionsRequest(), f"list collections of {database!r}", database)
+        answer = self._call("ShowCollections", messages().ShowCollectionsRequest(), f"list collections of {database!r}", database)
         return sorted(answer.collection_names)
 
     def describe(self, name: CollectionName) -> Any:
         """Return DescribeCollectionResponse, unabridged."""
-        request = _pb().DescribeCollectionRequest(collection_name=name.collection)
+        request = messages().DescribeCollectionRequest(collection_name=name.collection)
         return self._call("DescribeCollection", request, f"describe {name}", name.database)
 
-    def exists(self, name: CollectionName) -> bool:
-        """Return whether the collection exists."""
-        return name.collection in self.collections(name.database)
+    def collection_id(self, name: CollectionName) -> int | None:
+        """Return the id of a collection, None when there is none of this name; an alias is none."""
+        try:
+            described = self.describe(name)
+        except ServerError as error:
+            if error.code in NOT_FOUND_CODES or "find collection" in str(error).lower():
+                return None
+            raise
+        return int(described.collectionID) if described.schema.name == name.collection else None
 
     def partitions(self, name: CollectionName) -> list[tuple[int, str]]:
         """Return (id, name) of all partitions."""
-        request = _pb().ShowPartitionsRequest(collection_name=name.collection)
+        request = messages().ShowPartitionsRequest(collection_name=name.collection)
         answer = self._call("ShowPartitions", request, f"list partitions of {name}", name.database)
         return list(zip(answer.partitionIDs, answer.partition_names, strict=True))
 
     def indexes(self, name: CollectionName) -> list[Index]:
         """Return all indexes."""
-        request = _pb().DescribeIndexRequest(collection_name=name.collection)
+        request = messages().DescribeIndexRequest(collection_name=name.collection)
         try:
             answer = self._call("DescribeIndex", request, f"describe indexes of {name}", name.database)
         except ServerError as error:
@@ -153,23 +120,23 @@ class MilvusServer:
 
     def load_state(self, name: CollectionName, partition: str | None = None) -> str:
         """Return ``Loaded``, ``Loading`` or ``NotLoad`` of a collection or of one partition."""
-        request = _pb().GetLoadStateRequest(collection_name=name.collection, partition_names=[partition] if partition else [])
+        request = messages().GetLoadStateRequest(collection_name=name.collection, partition_names=[partition] if partition else [])
         state = self._call("GetLoadState", request, f"ask whether {name} is loaded", name.database).state
         return {2: "Loading", 3: "Loaded"}.get(state, "NotLoad")
 
     def segments(self, name: CollectionName) -> list[ServerSegment]:
         """Return the flushed segments; growing and sealing ones are not durable and left out."""
-        request = _pb().GetPersistentSegmentInfoRequest(collectionName=name.collection)
-        for attempt in range(ATTEMPTS):
+        request = messages().GetPersistentSegmentInfoRequest(collectionName=name.collection)
+        backoff = Backoff(10, self.patience, first=0.1)
+        while True:
             try:
                 answer = self._call("GetPersistentSegmentInfo", request, f"list segments of {name}", name.database)
                 break
             except ServerError as error:
                 # A segment that is compacted between the two steps inside the server.
-                if "segment not found" not in str(error).lower() or attempt == ATTEMPTS - 1:
+                if "segment not found" not in str(error).lower() or not backoff.again(str(error)):
                     raise
-                time.sleep(0.1 * 2**attempt)
-        flushed = _common().SegmentState.Value("Flushed")
+        flushed = common().SegmentState.Value("Flushed")
         return [
             ServerSegment(
                 segment_id=info.segmentID,
@@ -188,7 +155,7 @@ class MilvusServer:
 
     def flush(self, name: CollectionName) -> Flushed:
         """Ask Milvus to seal and flush a collection; one collection per request, because newer servers mix up several."""
-        answer = self._call("Flush", _pb().FlushRequest(collection_names=[name.collection]), f"flush {name}", name.database)
+        answer = self._call("Flush", messages().FlushRequest(collection_names=[name.collection]), f"flush {name}", name.database)
         return Flushed(
             segment_ids=list(answer.coll_segIDs[name.collection].data),
             flush_ts=answer.coll_flush_ts[name.collection],
@@ -200,14 +167,22 @@ class MilvusServer:
 
     def flush_done(self, name: CollectionName, flushed: Flushed) -> bool:
         """Return whether everything written before the flush is durable, deletes included."""
-        request = _pb().GetFlushStateRequest(segmentIDs=flushed.segment_ids, flush_ts=flushed.flush_ts, collection_name=name.collection)
+        request = messages().GetFlushStateRequest(
+            segmentIDs=flushed.segment_ids, flush_ts=flushed.flush_ts, collection_name=name.collection
+        )
         return bool(self._call("GetFlushState", request, f"ask whether {name} is flushed", name.database).flushed)
 
     # ---- changing ----------------------------------------------------------------------------------------------------------
 
     def create_database(self, database: str) -> None:
         """Create a database."""
-        self._call("CreateDatabase", _pb().CreateDatabaseRequest(db_name=database), f"create database {database!r}")
+        request = messages().CreateDatabaseRequest(db_name=database)
+        self._call("CreateDatabase", request, f"create database {database!r}", done=lambda: database in self.databases())
+
+    def drop_database(self, database: str) -> None:
+        """Drop a database; Milvus refuses when there are collections in it."""
+        request = messages().DropDatabaseRequest(db_name=database)
+        self._call("DropDatabase", request, f"drop database {database!r}", done=lambda: database not in self.databases())
 
     def create_collection(
         self,
@@ -220,7 +195,7 @@ class MilvusServer:
         partitions: int,
     ) -> None:
         """Create a collection from the meta JSON of its schema; ``partitions`` counts only with a partition key, else 0."""
-        request = _pb().CreateCollectionRequest(
+        request = messages().CreateCollectionRequest(
             collection_name=name.collection,
             schema=schema.to_proto(document, name.collection).SerializeToString(),
             shards_num=shards,
@@ -233,24 +208,39 @@ class MilvusServer:
 
     def create_partition(self, name: CollectionName, partition: str) -> None:
         """Create a partition."""
-        request = _pb().CreatePartitionRequest(collection_name=name.collection, partition_name=partition)
+        request = messages().CreatePartitionRequest(collection_name=name.collection, partition_name=partition)
         self._call("CreatePartition", request, f"create partition {partition!r} of {name}", name.database)
 
     def create_index(self, name: CollectionName, index: Index) -> None:
         """Create an index."""
-        request = _pb().CreateIndexRequest(collection_name=name.collection, field_name=index.field_name, index_name=index.index_name)
+        request = messages().CreateIndexRequest(collection_name=name.collection, field_name=index.field_name, index_name=index.index_name)
         for key, value in index.params.items():
             request.extra_params.add(key=key, value=value)
         self._call("CreateIndex", request, f"create index {index.index_name!r} of {name}", name.database)
 
     def create_alias(self, name: CollectionName, alias: str) -> None:
         """Create an alias."""
-        request = _pb().CreateAliasRequest(collection_name=name.collection, alias=alias)
+        request = messages().CreateAliasRequest(collection_name=name.collection, alias=alias)
         self._call("CreateAlias", request, f"create alias {alias!r} of {name}", name.database)
 
     def drop_collection(self, name: CollectionName) -> None:
         """Drop a collection with all its data."""
-        self._call("DropCollection", _pb().DropCollectionRequest(collection_name=name.collection), f"drop {name}", name.database)
+        self._call("DropCollection", messages().DropCollectionRequest(collection_name=name.collection), f"drop {name}", name.database)
+
+    def rename_collection(self, name: CollectionName, new: str) -> None:
+        """Give a collection another name in its database; its id, data and load state stay."""
+        request = messages().RenameCollectionRequest(oldName=name.collection, newName=new)
+        renamed = name._replace(collection=new)
+
+        def done() -> bool:
+            return self.collection_id(name) is None and self.collection_id(renamed) is not None
+
+        self._call("RenameCollection", request, f"rename {name} to {new!r}", name.database, done=done)
+
+    def alter_alias(self, name: CollectionName, alias: str) -> None:
+        """Point an existing alias at another collection."""
+        request = messages().AlterAliasRequest(collection_name=name.collection, alias=alias)
+        self._call("AlterAlias", request, f"point alias {alias!r} at {name}", name.database)
 
     def load(self, name: CollectionName, *, partitions: Sequence[str] | None = None, refresh: bool = False) -> None:
         """Ask Milvus to load a collection, or some of its partitions; :meth:`load_state` tells when it is loaded.
@@ -258,140 +248,42 @@ class MilvusServer:
         :param refresh: the collection is loaded already and shall take in new segments
         """
         if partitions is None:
-            request = _pb().LoadCollectionRequest(collection_name=name.collection, replica_number=0 if refresh else 1, refresh=refresh)
+            request = messages().LoadCollectionRequest(collection_name=name.collection, replica_number=0 if refresh else 1, refresh=refresh)
             self._call("LoadCollection", request, f"load {name}", name.database)
         else:
-            parts = _pb().LoadPartitionsRequest(collection_name=name.collection, partition_names=partitions, replica_number=1)
+            parts = messages().LoadPartitionsRequest(collection_name=name.collection, partition_names=partitions, replica_number=1)
             self._call("LoadPartitions", parts, f"load partitions of {name}", name.database)
 
     def refreshed(self, name: CollectionName) -> bool:
         """Return whether a loaded collection has taken in the segments that :meth:`load` told it to."""
-        request = _pb().GetLoadingProgressRequest(collection_name=name.collection)
+        request = messages().GetLoadingProgressRequest(collection_name=name.collection)
         answer = self._call("GetLoadingProgress", request, f"ask how far {name} is refreshed", name.database)
         return bool(answer.refresh_progress >= 100)
 
     def release_collection(self, name: CollectionName) -> None:
         """Release a collection from memory."""
-        request = _pb().ReleaseCollectionRequest(collection_name=name.collection)
+        request = messages().ReleaseCollectionRequest(collection_name=name.collection)
         self._call("ReleaseCollection", request, f"release {name}", name.database)
 
     # ---- importing ---------------------------------------------------------------------------------------------------------
 
     def submit_import(self, name: CollectionName, partition: str, files: Sequence[str], options: dict[str, str]) -> int:
-        """Start an import job and return its id. Never repeated by itself: a job whose answer was lost may be running."""
-        request = _pb().ImportRequest(collection_name=name.collection, partition_name=partition, files=files)
+        """Start an import job and return its id.
+
+        :raises ServerUnreachable: also where the answer was lost; the job may then be running, and :meth:`imports` shows it
+        """
+        request = messages().ImportRequest(collection_name=name.collection, partition_name=partition, files=files)
         for key, value in options.items():
             request.options.add(key=key, value=value)
-        answer = self._call("Import", request, f"import into {name}", name.database, attempts=1)
+        answer = self._call("Import", request, f"import into {name}", name.database, once=True)
         return int(answer.tasks[0])
 
     def import_state(self, job_id: int) -> Any:
         """Return GetImportStateResponse of one job."""
-        return self._call("GetImportState", _pb().GetImportStateRequest(task=job_id), f"ask for import job {job_id}")
+        request = messages().GetImportStateRequest(task=job_id)
+        return self._call("GetImportState", request, f"ask for import job {job_id}", cancellable=False)
 
-    # ---- one request -------------------------------------------------------------------------------------------------------
-
-    def _call(self, rpc: str, request: Any, doing: str, database: str | None = None, *, attempts: int = ATTEMPTS) -> Any:
-        import grpc
-
-        metadata = request_metadata(self.address, database)
-        for delay in _delays(attempts):
-            try:
-                answer = getattr(self._stub, rpc)(request, timeout=REQUEST_SECONDS, metadata=metadata)
-                check_status(answer, doing, self.address)
-            except grpc.RpcError as error:
-                explained = explain_rpc_error(error, doing, self.address)
-                if delay is None or not isinstance(explained, ServerUnreachable):
-                    raise explained from None
-            except ServerError as error:
-                if delay is None or "rate limit" not in str(error).lower():
-                    raise
-            else:
-                return answer
-            time.sleep(delay)
-        raise AssertionError("unreachable: the last attempt returns or raises")
-
-
-def open_channel(address: MilvusAddress, grpc: Any) -> Any:
-    """Return a channel of ``grpc`` (the module itself or ``grpc.aio``); nothing is sent yet."""
-    from grpc import ssl_channel_credentials
-
-    target = f"{address.host}:{address.port}"
-    options: list[tuple[str, int | str]] = [
-        ("grpc.max_receive_message_length", -1),
-        ("grpc.max_send_message_length", -1),
-        ("grpc.keepalive_time_ms", 30_000),
-        ("grpc.enable_http_proxy", 0),
-    ]
-    if not address.secure:
-        return grpc.insecure_channel(target, options=options)
-    if address.server_name:
-        options.append(("grpc.ssl_target_name_override", address.server_name))
-    ca, key, certificate = (
-        read_pem(path, f"{purpose} of {address}") if path else None
-        for path, purpose in ((address.ca_cert, "ca_cert"), (address.client_key, "client_key"), (address.client_cert, "client_cert"))
-    )
-    return grpc.secure_channel(target, ssl_channel_credentials(ca, key, certificate), options=options)
-
-
-def request_metadata(address: MilvusAddress, database: str | None) -> list[tuple[str, str]]:
-    """Return the headers of one request: who asks, and for which database."""
-    secret = address.token or (f"{address.user}:{address.password}" if address.user else "")
-    metadata = [("dbname", database)] if database else []
-    if secret:
-        metadata.append(("authorization", base64.b64encode(secret.encode()).decode()))
-    return metadata
-
-
-def check_status(answer: Any, doing: str, address: MilvusAddress) -> None:
-    """Raise ServerError when the status inside an answer says so."""
-    status = answer if hasattr(answer, "error_code") else answer.status
-    code = status.code or status.error_code
-    if code:
-        kind = AuthError if "privilege" in status.reason.lower() or "permission deny" in status.reason.lower() else ServerError
-        raise kind(f"Milvus at {address} cannot {doing}: {status.reason.strip()} (code {code})", code)
-
-
-def explain_rpc_error(error: Any, doing: str, address: MilvusAddress) -> ServerError:
-    """Return our error for one of gRPC's."""
-    code, details = error.code().name, (error.details() or "").strip()
-    if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"):
-        return ServerUnreachable(f"Milvus at {address} cannot {doing} now: {details or code}")
-    if code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
-        return AuthError(f"Milvus at {address} refuses to {doing}: {details or code}; check login, password or token of the connection")
-    if code == "UNIMPLEMENTED":
-        return UnsupportedServer(f"Milvus at {address} does not know how to {doing}")
-    return ServerError(f"Milvus at {address} cannot {doing}: {details or code}")
-
-
-def parse_version(text: str) -> tuple[int, int, int]:
-    """Return (major, minor, patch) of what a server calls its version.
-
-    Release (``v2.4.1``), four-part (``2.5.20.1``) and suffixed (``v2.3.5-lite``) versions give their first three numbers; development
-    builds (``2.6-20260404-abc``, ``… Compatible with Milvus 2.6``) count as the newest of their line, anything else as the newest.
-    """
-    text = text.strip()
-    if match := re.match(r"v?(\d+)\.(\d+)\.(\d+)", text):
-        return int(match[1]), int(match[2]), int(match[3])
-    if match := re.search(r"(?:^v?|Milvus )(\d+)\.(\d+)(?:-|$|\s)", text):
-        return int(match[1]), int(match[2]), 9999
-    return 99, 0, 0
-
-
-def _delays(attempts: int) -> Iterator[float | None]:
-    """Yield the pause after each attempt, None after the last: jittered, doubling from 0.1 s."""
-    for attempt in range(attempts - 1):
-        yield random.uniform(0.5, 1) * 0.2 * 2**attempt  # noqa: S311 (jitter)
-    yield None
-
-
-def _pb() -> Any:
-    from pymilvus.grpc_gen import milvus_pb2
-
-    return milvus_pb2
-
-
-def _common() -> Any:
-    from pymilvus.grpc_gen import common_pb2
-
-    return common_pb2
+    def imports(self, name: CollectionName) -> list[Any]:
+        """Return GetImportStateResponse of every job into a collection that Milvus keeps a record of."""
+        request = messages().ListImportTasksRequest(collection_name=name.collection)
+        return list(self._call("ListImportTasks", request, f"list import jobs of {name}", name.database, cancellable=False).tasks)

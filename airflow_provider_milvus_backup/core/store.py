@@ -6,16 +6,17 @@ The data plane is obstore (Rust ``object_store``); boto3 resolves credentials an
 from __future__ import annotations
 
 import contextlib
-import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-from .errors import NotInStorage, StorageDenied, StorageError
+from .errors import NotInStorage, ObjectChanged, StorageDenied, StorageError
+from .patience import Backoff, Patience
 from .settings import S3Location, read_pem
+from .storage_errors import storage_error, unconditional
 
 if TYPE_CHECKING:
     import obstore.store
@@ -23,11 +24,10 @@ if TYPE_CHECKING:
 # A refreshed boto3 credential is good for ten minutes or more, so it is asked for again well before that.
 _CREDENTIAL_LIFE = timedelta(minutes=9)
 _PAGE = 1000
-_CODE = re.compile(r"<Code>(\w+)</Code>")
-_BUSY = re.compile(
-    r"status code: (?:429|503)\b|[<(](?:Code>)?(?:SlowDown|ServiceUnavailable|TooManyRequests|RequestLimitExceeded|429|503)[<)]"
-)
-_MESSAGE = re.compile(r"<Message>([^<]{1,200})")
+#: Seconds for which a request is repeated when the store is away or busy.
+BUDGET = 60.0
+
+T = TypeVar("T")
 
 
 class StoredObject(NamedTuple):
@@ -41,11 +41,19 @@ class StoredObject(NamedTuple):
 class ObjectStore:
     """One bucket.
 
+    Every request is repeated for up to a minute while the store is away, busy or breaks connections, once it has answered at all; a
+    store that never answered is reported at once.
+
     :param location: where the bucket is and how to reach it
+    :param patience: what ends the repetitions early
     """
 
-    def __init__(self, location: S3Location) -> None:
+    def __init__(self, location: S3Location, patience: Patience | None = None) -> None:
         self.location = location
+        self.patience = patience or Patience()
+        #: Whether the store keeps to conditional writes; None until the first one.
+        self.conditional: bool | None = None
+        self._answered = False
 
     @cached_property
     def _session(self) -> Any:
@@ -117,56 +125,158 @@ class ObjectStore:
         """Iterate over all objects below ``prefix`` (whole path parts), in key order, 1,000 a request."""
         import obstore
 
-        with self.explained(f"list {prefix!r} in"):
-            for page in obstore.list(self.client, prefix.strip("/") or None, chunk_size=_PAGE):
-                for meta in page:
-                    yield StoredObject(meta["path"], meta["size"], (meta["e_tag"] or "").strip('"'))
+        below, last, doing = prefix.strip("/") or None, None, f"list {prefix!r} in"
+        listing: Any = None
+
+        def page() -> Any:
+            nonlocal listing
+            if listing is None:  # a listing that broke goes on behind the last key that was seen
+                listing = iter(obstore.list(self.client, below, offset=last, chunk_size=_PAGE))
+            try:
+                return next(listing, ())
+            except BaseException:
+                listing = None
+                raise
+
+        while found := self._repeat(doing, page):
+            for meta in found:
+                yield StoredObject(meta["path"], meta["size"], (meta["e_tag"] or "").strip('"'))
+            last = found[-1]["path"]
 
     def directories(self, prefix: str) -> list[str]:
         """Return the names of the directories directly below ``prefix``."""
         import obstore
 
-        with self.explained(f"list {prefix!r} in"):
-            found = obstore.list_with_delimiter(self.client, prefix.strip("/") or None)
+        found = self._repeat(f"list {prefix!r} in", lambda: obstore.list_with_delimiter(self.client, prefix.strip("/") or None))
         return [path.rstrip("/").rpartition("/")[2] for path in found["common_prefixes"]]
 
     def read(self, key: str, limit: int | None = None) -> bytes:
         """Return an object's content; raises NotInStorage, and StorageError when it is larger than ``limit`` bytes."""
+        return self.read_version(key, limit)[0]
+
+    def read_version(self, key: str, limit: int | None = None) -> tuple[bytes, str]:
+        """Return an object's content and ETag; the ETag is what :meth:`swap` takes."""
         import obstore
 
-        with self.explained(f"read {key!r} from"):
+        def get() -> tuple[bytes, str]:
             result = obstore.get(self.client, key)
             if limit is not None and result.meta["size"] > limit:
                 raise StorageError(f"{key!r} in {self.location} has {result.meta['size']:,} bytes; at most {limit:,} were expected")
-            return bytes(result.bytes())
+            return bytes(result.bytes()), result.meta["e_tag"] or ""
+
+        return self._repeat(f"read {key!r} from", get)
 
     def write(self, key: str, content: bytes) -> None:
         """Write an object, replacing what was there."""
         import obstore
 
-        with self.explained(f"write {key!r} to"):
-            obstore.put(self.client, key, content)
+        self._repeat(f"write {key!r} to", lambda: obstore.put(self.client, key, content))
+
+    def create(self, key: str, content: bytes) -> str:
+        """Write an object that does not exist yet; returns its ETag.
+
+        The first call finds out whether the store keeps to conditions, by trying to create the object once more. Where it does not
+        (:attr:`conditional` is then False), existence is looked at before writing, which leaves a moment in which two writers both win.
+
+        :raises ObjectChanged: it exists already, with other content
+        """
+        etag = self._write_if(key, content, None)
+        if self.conditional is None:
+            try:
+                self._put_if(key, content, None)
+                self.conditional = False
+            except Exception as error:  # noqa: BLE001 (obstore's errors have no root of their own below Exception)
+                self.conditional = isinstance(storage_error(error, ""), ObjectChanged)
+        return etag
+
+    def swap(self, key: str, content: bytes, etag: str) -> str:
+        """Replace the object that :meth:`read_version` or :meth:`create` gave this ETag for; returns the new ETag.
+
+        :raises ObjectChanged: the object has become another one
+        """
+        return self._write_if(key, content, etag)
+
+    def _write_if(self, key: str, content: bytes, etag: str | None) -> str:
+        def write() -> str:
+            try:
+                return self._put_if(key, content, etag)
+            except Exception as error:
+                if isinstance(storage_error(error, ""), ObjectChanged):
+                    there, found = self.read_version(key)
+                    if there == content:  # ours: the answer to an earlier attempt was lost
+                        return found
+                raise
+
+        return self._repeat(f"write {key!r} to", write)
+
+    def _put_if(self, key: str, content: bytes, etag: str | None) -> str:
+        import obstore
+
+        if self.conditional is not False:
+            try:
+                return obstore.put(self.client, key, content, mode="create" if etag is None else {"e_tag": etag})["e_tag"] or ""
+            except Exception as error:
+                if not unconditional(error):
+                    raise
+                self.conditional = False
+        try:
+            there: str | None = obstore.head(self.client, key)["e_tag"] or ""
+        except FileNotFoundError:
+            there = None
+        if there != etag:
+            raise ObjectChanged(f"cannot write {key!r} to {self.location}: it exists already, or is no longer the one that was read")
+        return obstore.put(self.client, key, content)["e_tag"] or ""
+
+    def head(self, key: str) -> StoredObject:
+        """Return an object's size and ETag; raises NotInStorage."""
+        import obstore
+
+        meta = self._repeat(f"look for {key!r} in", lambda: obstore.head(self.client, key))
+        return StoredObject(meta["path"], meta["size"], (meta["e_tag"] or "").strip('"'))
 
     def exists(self, key: str) -> bool:
         """Return whether the object exists."""
-        import obstore
-
         try:
-            with self.explained(f"look for {key!r} in"):
-                obstore.head(self.client, key)
+            self.head(key)
         except NotInStorage:
             return False
         return True
+
+    def age(self, key: str) -> float:
+        """Return how many seconds ago an object was written, by the store's own clock; raises NotInStorage."""
+        from email.utils import parsedate_to_datetime
+
+        answer = self._repeat(f"look for {key!r} in", lambda: self._boto3.head_object(Bucket=self.location.bucket, Key=key))
+        now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+        return float((now - answer["LastModified"]).total_seconds())
+
+    @cached_property
+    def _boto3(self) -> Any:
+        return self.boto3_client()
 
     def delete(self, keys: Iterable[str]) -> int:
         """Delete objects, 1,000 a request; those that do not exist count as deleted. Returns how many were named."""
         import obstore
 
         names = list(keys)
-        with self.explained(f"delete {len(names):,} objects in"):
-            for start in range(0, len(names), _PAGE):
-                obstore.delete(self.client, names[start : start + _PAGE])
+        for start in range(0, len(names), _PAGE):
+            page = names[start : start + _PAGE]
+            self._repeat(f"delete {len(page):,} objects in", lambda page=page: obstore.delete(self.client, page))  # type: ignore[misc]
         return len(names)
+
+    def _repeat(self, doing: str, action: Callable[[], T]) -> T:
+        """Return what ``action`` returns; repeat it while that may help."""
+        backoff = Backoff(BUDGET, self.patience)
+        while True:
+            try:
+                with self.explained(doing):
+                    result = action()
+            except StorageError as error:
+                if not (error.passing and self._answered and backoff.again(str(error))):
+                    raise
+            else:
+                self._answered = True
+                return result
 
     @contextlib.contextmanager
     def explained(self, doing: str) -> Iterator[None]:
@@ -178,55 +288,6 @@ class ObjectStore:
             yield
         except (BaseError, ClientError, BotoCoreError, OSError) as error:
             raise storage_error(error, f"cannot {doing} {self.location}") from None
-
-
-def storage_error(error: BaseException, doing: str) -> StorageError:
-    """Return our error for one of obstore's or botocore's."""
-    text = _first_line(error)
-    if isinstance(error, FileNotFoundError) or "NoSuchBucket" in str(error) or "NoSuchKey" in str(error):
-        if "NoSuchBucket" in str(error) or "bucket does not exist" in str(error):
-            return NotInStorage(f"{doing}: the bucket does not exist; create it or correct the bucket name")
-        return NotInStorage(f"{doing}: not found")
-    if any(sign in str(error) for sign in ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken")):
-        return StorageDenied(
-            f"{doing}: the access key, secret key or session token is wrong or expired; correct the aws connection ({text})"
-        )
-    if type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError") or "AccessDenied" in str(error):
-        if not _CODE.search(str(error)):  # the answer to a HEAD request has no body that says why
-            return StorageDenied(
-                f"{doing}: access denied; the access key or secret key is wrong, or the key lacks this permission on the bucket; "
-                "correct the aws connection"
-            )
-        return StorageDenied(f"{doing}: access denied; the key lacks this permission on the bucket ({text})")
-    if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
-        return StorageDenied(f"{doing}: the aws connection has no usable credentials ({text})")
-    return StorageError(f"{doing}: {text}")
-
-
-def throttled(error: BaseException) -> bool:
-    """Return whether the store asked for fewer requests. Only status and code are looked at: ids in a key may contain ``503``."""
-    return _BUSY.search(str(error)) is not None
-
-
-def transient(error: BaseException) -> bool:
-    """Return whether the same request may succeed when it is repeated."""
-    return throttled(error) or type(error).__name__ in (
-        "GenericError",
-        "JoinError",
-        "EndpointConnectionError",
-        "ReadTimeoutError",
-        "ConnectTimeoutError",
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    """Return what the store said, without the XML and the debug dump around it."""
-    text = str(error)
-    code, message = _CODE.search(text), _MESSAGE.search(text)
-    if code:
-        return code[1] + (f": {message[1]}" if message else "")
-    text = text.partition("\n\nDebug source")[0]
-    return " ".join(text.split())[:300] or type(error).__name__
 
 
 def _credential_provider(session: Any) -> Callable[[], Any]:

@@ -13,6 +13,7 @@ import pytest
 from airflow_provider_milvus_backup.core import copier
 from airflow_provider_milvus_backup.core.copier import Copy, Limit, Progress, copy_objects
 from airflow_provider_milvus_backup.core.errors import Cancelled, SourceChanged, StorageError
+from airflow_provider_milvus_backup.core.patience import Patience
 from airflow_provider_milvus_backup.core.store import ObjectStore
 from benchmarks.collection import BUCKET, location
 from benchmarks.slow_s3 import Answer, Store, in_thread, seeded
@@ -43,7 +44,7 @@ class MoodyStore(Store):
         progress = Progress(len(self.plan), sum(copy.size for copy in self.plan))
         with in_thread(self) as endpoint:
             places = [ObjectStore(location(endpoint, ("key", "secret"), "")) for _ in range(2)]
-            copy_objects(places[0], places[1], self.plan, progress, concurrency=concurrency, stop=stop)
+            copy_objects(places[0], places[1], self.plan, progress, concurrency=concurrency, patience=Patience(stop or threading.Event()))
         return progress
 
     def assert_all_copied_once(self) -> None:
@@ -163,7 +164,7 @@ def test_stop_ends_it_at_once(copy_seconds: float) -> None:
 
     threading.Timer(0.5, hang).start()
     started = time.monotonic()
-    with pytest.raises(Cancelled, match=r"stopped after [\d,]+ of 100,000 objects"):
+    with pytest.raises(Cancelled, match=r"stopped while copying; [\d,]+ of 100,000 objects were copied"):
         store.run(concurrency=16, stop=stop)
     timer.join()
     assert time.monotonic() - started < 3

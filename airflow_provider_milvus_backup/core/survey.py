@@ -1,0 +1,150 @@
+"""What Milvus holds and what its bucket holds of it, as the meta of a backup."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any
+
+from . import layout, meta, schema
+from .errors import ConfigError, SourceChanged
+from .names import CollectionName, restore_of, select
+from .patience import Patience
+from .plan import META_ONLY, pair
+from .report import Reporter, counted, duration
+from .server import Flushed, MilvusServer
+from .settings import Settings
+from .store import ObjectStore
+
+#: How often segments are listed again when the objects in the bucket do not belong to them.
+LISTINGS = 4
+
+
+@dataclass(slots=True)
+class Survey:
+    """Looks at one Milvus and the bucket where it keeps its data."""
+
+    settings: Settings
+    server: MilvusServer
+    source: ObjectStore
+    reporter: Reporter
+    patience: Patience
+
+    def check_places(self, backups: ObjectStore) -> None:
+        """Raise ConfigError where Milvus's garbage collector would take backups for data of its own that it has forgotten."""
+        source, destination = self.source.location, backups.location
+        if (source.bucket, self.source.endpoint) != (destination.bucket, backups.endpoint):
+            return
+        if layout.join(source.root_path, "x") == layout.join(destination.root_path, "x") or destination.root_path.startswith(
+            f"{source.root_path}/" if source.root_path else "insert_log"
+        ):
+            raise ConfigError(
+                f"backup_root_path {destination.root_path!r} lies inside Milvus's own root path {source.root_path!r} of bucket "
+                f"{source.bucket!r}, where Milvus's garbage collector would remove the backup; choose another backup_root_path"
+            )
+
+    def choose(self, patterns: Sequence[str]) -> list[CollectionName]:
+        """Return the selected collections; raises ConfigError when there are none, or a pattern picks none."""
+        available = [CollectionName(d, c) for d in self.server.databases() for c in self.server.collections(d)]
+        chosen = select(available, patterns, self.settings.milvus.database)
+        unfinished = [name for name in chosen if restore_of(name) and not {str(name), name.collection} & set(patterns)]
+        if unfinished:
+            self.reporter.line(f"left out, because a restore is building them: {', '.join(map(str, unfinished[:5]))}")
+            chosen = [name for name in chosen if name not in unfinished]
+        if not chosen:
+            raise ConfigError(f"Milvus at {self.settings.milvus} has no collections to back up")
+        self.reporter.line(
+            f"Milvus {self.server.version} at {self.settings.milvus}: {len(chosen)} of {counted(len(available), 'collection')}"
+        )
+        return chosen
+
+    def flush(self, collections: Sequence[CollectionName]) -> dict[CollectionName, Flushed]:
+        """Make everything written so far durable; returns when it is."""
+        started = time.monotonic()
+        flushed = {collection: self.server.flush(collection) for collection in collections}
+        waiting, pause = dict(flushed), 0.1
+        while waiting := {c: f for c, f in waiting.items() if not self.server.flush_done(c, f)}:
+            self.patience.pause(pause, f"Milvus was flushing {', '.join(map(str, list(waiting)[:5]))}; a retry begins with the flush again")
+            pause = min(1.0, pause * 1.3)
+            self.reporter.progress(f"waiting for Milvus to flush {len(waiting)} of {counted(len(collections), 'collection')}")
+        self.reporter.line(f"flushed {counted(len(collections), 'collection')} in {duration(time.monotonic() - started)}")
+        return flushed
+
+    def collection(self, name: CollectionName, described: Any, flushed: Flushed | None, strategy: str) -> meta.Collection:
+        """Return the meta of one collection; its segments are those of this moment.
+
+        :param described: DescribeCollectionResponse from before the flush
+        :raises SourceChanged: what Milvus reports and what the bucket holds kept differing, as while segments are compacted
+        """
+        document = schema.from_proto(described.schema)
+        properties = [(pair.key, pair.value) for pair in described.properties]
+        properties += [p for p in ((pair["key"], pair["value"]) for pair in document.get("properties", [])) if p not in properties]
+        load_state = self.server.load_state(name)
+        partitions, segments = self._partitions_and_segments(name, described.collectionID, strategy)
+        return meta.Collection(
+            collection_id=described.collectionID,
+            name=name,
+            schema={**document, "properties": [{"key": key, "value": value} for key, value in properties]},
+            shards=described.shards_num,
+            consistency_level=described.consistency_level,
+            partitions=[
+                meta.Partition(
+                    partition_id,
+                    partition,
+                    [segment for segment in segments if segment.partition_id == partition_id],
+                    # Partitions can be loaded one by one; Milvus then calls the collection loaded as well.
+                    "NotLoad" if load_state == "NotLoad" else self.server.load_state(name, partition),
+                )
+                for partition_id, partition in partitions
+            ],
+            l0_segments=[segment for segment in segments if segment.partition_id == layout.ALL_PARTITIONS],
+            indexes=self.server.indexes(name),
+            load_state=load_state,
+            properties=properties,
+            aliases=sorted(described.aliases),
+            database_id=described.db_id,
+            created_timestamp=described.created_timestamp,
+            virtual_channels=list(described.virtual_channel_names),
+            physical_channels=list(described.physical_channel_names),
+            backup_timestamp=flushed.flush_ts if flushed else 0,
+            backup_physical_timestamp=flushed.seal_time if flushed else 0,
+            channel_checkpoints=flushed.channel_checkpoints if flushed else {},
+        )
+
+    def _partitions_and_segments(
+        self, name: CollectionName, collection_id: int, strategy: str
+    ) -> tuple[list[tuple[int, str]], list[meta.Segment]]:
+        for listing in range(1, LISTINGS + 1):
+            try:
+                partitions = self.server.partitions(name)
+                segments = [] if strategy == META_ONLY else self._segments(name, collection_id)
+                known = {partition_id for partition_id, _ in partitions} | {layout.ALL_PARTITIONS}
+                if lost := sorted({segment.partition_id for segment in segments} - known):
+                    raise SourceChanged(
+                        f"{name} has segments in partitions {lost} that Milvus no longer lists; a partition was just dropped or created"
+                    )
+                return partitions, segments
+            except SourceChanged as error:
+                if listing == LISTINGS:
+                    raise
+                self.reporter.warn(f"{error}; looking again")
+                self.patience.pause(0.5 * listing, f"looking at the segments of {name}")
+        raise AssertionError("unreachable: the last listing returns or raises")
+
+    def _segments(self, name: CollectionName, collection_id: int) -> list[meta.Segment]:
+        root = self.source.location.root_path
+        reported = self.server.segments(name)
+        if not reported:
+            return []
+        inserts = self.source.objects(layout.source_dir(root, layout.INSERT, collection_id))
+        first = list(islice(inserts, 1))  # not all in one list: there may be millions
+        deltas = self.source.objects(layout.source_dir(root, layout.DELTA, collection_id))
+        if not first and any(segment.rows for segment in reported):
+            raise ConfigError(
+                f"Milvus reports {len(reported)} segments of {name}, but {self.source.location} holds no object below "
+                f"{layout.source_dir(root, layout.INSERT, collection_id)!r}: correct bucket_name {self.source.location.bucket!r} or "
+                f"root_path {root!r} of {self.settings.milvus.label or 'the Milvus connection'}"
+            )
+        return pair(reported, chain(first, inserts), deltas, root)
