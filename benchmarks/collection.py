@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,6 @@ from airflow_provider_milvus_backup.core.names import CollectionName
 from airflow_provider_milvus_backup.core.report import Reporter
 from airflow_provider_milvus_backup.core.server import Flushed, MilvusServer, ServerSegment
 from airflow_provider_milvus_backup.core.settings import MilvusAddress, S3Location, Settings
-from airflow_provider_milvus_backup.core.store import ObjectStore
 
 BUCKET, ROOT, BACKUPS = "a-bucket", "files", "backup"
 COLLECTION, PARTITION, FIRST_ID = 446930823172398000, 446930823172398001, 446930823172400000
@@ -121,6 +119,6 @@ def backup_run(endpoint: str, shape: Shape) -> BackupRun:
     """Return a run that backs the collection up inside one slow store."""
     source, destination = (location(endpoint, ("key", "secret"), root) for root in (ROOT, BACKUPS))
     server = ReportedMilvus(shape)
-    return BackupRun(
-        Settings(server.address, source, destination), server, ObjectStore(source), ObjectStore(destination), Quiet(), threading.Event()
-    )
+    run = BackupRun.open(Settings(server.address, source, destination), Quiet())
+    run.server = server
+    return run

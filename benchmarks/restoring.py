@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from airflow_provider_milvus_backup.core import imports
-from airflow_provider_milvus_backup.core.backup import SKIP_FLUSH, BackupRun
+from airflow_provider_milvus_backup.core.backup import BackupRun
 from airflow_provider_milvus_backup.core.meta import Index
+from airflow_provider_milvus_backup.core.plan import SKIP_FLUSH
 from airflow_provider_milvus_backup.core.restore import RestoreRun
 from airflow_provider_milvus_backup.core.restore_plan import RestoreOptions
 from airflow_provider_milvus_backup.core.server import MilvusServer
@@ -60,13 +61,13 @@ def run() -> Iterator[Result]:
         assert counted == SEGMENTS
         for number in range(RUNS):
             restore = RestoreRun.open(settings, Quiet())
-            restore.server = TimedServer(settings.milvus)
+            restore.ends.server = server = TimedServer(settings.milvus)
             state = restore.start("my_backup", f"restore-{number}", RestoreOptions(suffix=f"_bak{number}"))
             pause = imports.FIRST_POLL
             while not restore.poll(state):
                 time.sleep(pause)
                 pause = imports.next_poll(pause, 10)
-            seconds.append(time.monotonic() - restore.server.first_submit)
+            seconds.append(time.monotonic() - server.first_submit)
             rows_back = restore.finish(state)["rows"]
             remark(f"{seconds[-1]:.2f} s, {sum(1 for _ in state.jobs())} jobs, {rows_back} rows, {load()}")
     yield Result("restore_16_segments", round(min(seconds), 2), "s", "<= 6")

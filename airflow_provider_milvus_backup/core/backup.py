@@ -25,7 +25,17 @@ from . import attempt as attempts
 from . import layout, meta, meta_writer, reuse
 from .attempt import ATTEMPT_FILE, Action, Attempt
 from .copier import Progress, copy_objects
-from .errors import BackupDamaged, BackupError, BackupExists, ConfigError, NotInStorage, ObjectChanged, SourceChanged, TakenOver
+from .errors import (
+    BackupDamaged,
+    BackupError,
+    BackupExists,
+    ConfigError,
+    NotInStorage,
+    ObjectChanged,
+    SourceChanged,
+    TakenOver,
+    UnsupportedFormat,
+)
 from .jsonreader import Node
 from .lease import Lease, Owner, in_use
 from .names import check_backup_name, parse_selection
@@ -249,7 +259,7 @@ class BackupRun:
             plan = BackupPlan.from_json(self.destination.read(self._provider_key(name, PLAN_FILE), MAX_META_BYTES))
         except NotInStorage:
             return {}
-        except BackupDamaged as error:
+        except (BackupDamaged, UnsupportedFormat) as error:
             self.reporter.warn(f"{error}; only objects whose own ETag is right are used again")
             return {}
         return {copy.destination: copy.etag for copy in plan.copies()}

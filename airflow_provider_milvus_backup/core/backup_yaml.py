@@ -289,8 +289,11 @@ def _load(path: str | os.PathLike[str]) -> Mapping[Any, Any]:
         first: [item for item in resolvers if item[0].endswith((":null", ":merge"))]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
-    for tag in ("int", "float", "bool", "timestamp"):  # written out; SafeLoader's own constructors crash on what is none
-        Loader.add_constructor(f"tag:yaml.org,2002:{tag}", Loader.construct_yaml_str)
+    # Where such a tag is written out; SafeLoader's own constructors crash on what is no number or time.
+    text: dict[str | None, Any] = {
+        f"tag:yaml.org,2002:{tag}": yaml.SafeLoader.construct_yaml_str for tag in ("int", "float", "bool", "timestamp")
+    }
+    Loader.yaml_constructors = {**yaml.SafeLoader.yaml_constructors, **text}
     try:
         with Path(path).open("rb") as stream:
             document = yaml.load(stream, Loader)  # noqa: S506 - a SafeLoader that knows fewer types

@@ -122,7 +122,7 @@ def copy_objects(
                 run.stopped = patience.over()
             copying.result()
         except Cancelled:
-            patience.check(f"copying; {progress.objects:,} of {progress.total_objects:,} objects were copied")
+            patience.check(f"copying: {progress.objects:,} of {progress.total_objects:,} objects are there, and a retry goes on from here")
             raise
         finally:
             # Also when a signal or a task timeout interrupts the wait: what is in flight ends, nothing new starts.

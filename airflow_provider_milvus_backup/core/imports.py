@@ -6,18 +6,23 @@ sensor all go through it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, ClassVar
 
-from .errors import ServerError
-from .rpc import check_status, explain_rpc_error, open_channel, request_metadata
+from .errors import ServerError, ServerUnreachable
+from .rpc import REQUEST_SECONDS, check_status, explain_rpc_error, open_channel, request_metadata
 from .server import MilvusServer
 from .settings import MilvusAddress
 
 #: Options of every job. The quota was met when the rows were written first; a restore must not fail on it.
 OPTIONS = {"backup": "true", "skip_disk_quota_check": "true"}
+
+#: The option by which a job is found again. Milvus ignores what it does not know, and shows it in ListImportTasks.
+TAG = "restore_job"
 
 FIRST_POLL = 0.2
 _POLL_GROWTH = 1.1
@@ -64,6 +69,30 @@ def lost(job_id: int, error: ServerError) -> JobStatus:
     raise error
 
 
+class Failure(Enum):
+    """What can be done about a failed job."""
+
+    #: Submit it again: no node was there for it, or it took too long.
+    PASSING = "passing"
+    #: Begin the collection anew. A Milvus that is killed while it writes imported segments may never end another import into that
+    #: collection (measured on 2.3.5).
+    RESTARTED = "restarted"
+    PERMANENT = "permanent"
+
+
+def failure(reason: str) -> Failure:
+    """Return what the reason of a failed job means (``internal/rootcoord/import_manager.go`` of 2.3)."""
+    if "service restarted" in reason:
+        return Failure.RESTARTED
+    passing = ("timed out", "timeout", "deadline exceeded", "unavailable", "no datanode", "not ready", "connection re", "try again")
+    return Failure.PASSING if any(sign in reason.lower() for sign in passing) else Failure.PERMANENT
+
+
+def tagged(answers: Iterable[Any]) -> dict[str, int]:
+    """Return the job ids of ListImportTasks' answers by their tag."""
+    return {pair.value: int(answer.id) for answer in answers for pair in answer.infos if pair.key == TAG}
+
+
 def job_status(server: MilvusServer, job_id: int) -> JobStatus:
     """Ask for one job."""
     try:
@@ -72,26 +101,54 @@ def job_status(server: MilvusServer, job_id: int) -> JobStatus:
         return lost(job_id, error)
 
 
-async def open_async(address: MilvusAddress) -> tuple[Callable[[int], Awaitable[JobStatus]], Callable[[], Awaitable[None]]]:
-    """Return (ask for one job, close): the same for an event loop. pymilvus is imported in a thread, for it takes seconds."""
-    import asyncio
+class SharedChannel:
+    """One channel for all triggers of one event loop that ask the same Milvus; the last one closes it."""
 
-    def stubs() -> Any:
-        import grpc.aio
-        from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
+    _open: ClassVar[dict[tuple[Any, MilvusAddress], SharedChannel]] = {}
 
-        return grpc, milvus_pb2, milvus_pb2_grpc
+    def __init__(self, channel: Any, stub: Any, messages: Any) -> None:
+        self.channel, self.stub, self.messages = channel, stub, messages
+        self.users = 0
+        self.asked: set[asyncio.Future[Any]] = set()
 
-    grpc, messages, services = await asyncio.to_thread(stubs)
-    channel = open_channel(address, grpc.aio)
-    stub = services.MilvusServiceStub(channel)
+    @classmethod
+    async def of(cls, address: MilvusAddress) -> SharedChannel:
+        """Return the channel to a Milvus. pymilvus is imported in a thread, for it takes seconds."""
 
-    async def ask(job_id: int) -> JobStatus:
+        def stubs() -> Any:
+            import grpc.aio
+            from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
+
+            return grpc, milvus_pb2, milvus_pb2_grpc
+
+        grpc, messages, services = await asyncio.to_thread(stubs)
+        key = (asyncio.get_running_loop(), address)
+        if key not in cls._open:
+            channel = open_channel(address, grpc.aio)
+            cls._open[key] = cls(channel, services.MilvusServiceStub(channel), messages)
+        shared = cls._open[key]
+        shared.users += 1
+        return shared
+
+    async def job_status(self, job_id: int, address: MilvusAddress) -> JobStatus:
+        """Ask for one job. The request is never cancelled, whoever stops waiting for it: see :meth:`.rpc.MilvusRpc._answer_of`."""
+        import grpc
+
         doing = f"ask for import job {job_id}"
-        try:
-            answer = await stub.GetImportState(
-                messages.GetImportStateRequest(task=job_id), timeout=30, metadata=request_metadata(address, None), wait_for_ready=False
+
+        async def ask() -> Any:
+            return await self.stub.GetImportState(
+                self.messages.GetImportStateRequest(task=job_id), metadata=request_metadata(address, None), wait_for_ready=False
             )
+
+        asked = asyncio.ensure_future(ask())
+        self.asked.add(asked)
+        asked.add_done_callback(self._answered)
+        done, _ = await asyncio.wait([asked], timeout=REQUEST_SECONDS)
+        if not done:
+            raise ServerUnreachable(f"Milvus at {address} did not {doing} within {REQUEST_SECONDS:.0f} s")
+        try:
+            answer = asked.result()
             check_status(answer, doing, address)
         except grpc.RpcError as error:
             raise explain_rpc_error(error, doing, address) from None
@@ -99,7 +156,26 @@ async def open_async(address: MilvusAddress) -> tuple[Callable[[int], Awaitable[
             return lost(job_id, error)
         return classify(job_id, answer)
 
-    return ask, channel.close
+    def _answered(self, asked: asyncio.Future[Any]) -> None:
+        self.asked.discard(asked)
+        if not asked.cancelled():
+            asked.exception()  # whoever has stopped waiting does not want to know
+
+    async def close(self, address: MilvusAddress) -> None:
+        """Give the channel back; the last user closes it, when Milvus has answered what it was asked."""
+        self.users -= 1
+        if self.users:
+            return
+        self._open.pop((asyncio.get_running_loop(), address), None)
+        if self.asked:
+            await asyncio.wait(self.asked, timeout=5)
+        await self.channel.close()
+
+
+async def open_async(address: MilvusAddress) -> tuple[Callable[[int], Awaitable[JobStatus]], Callable[[], Awaitable[None]]]:
+    """Return (ask for one job, give the channel back), for an event loop."""
+    shared = await SharedChannel.of(address)
+    return functools.partial(shared.job_status, address=address), functools.partial(shared.close, address)
 
 
 def next_poll(pause: float, longest: float) -> float:

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import posixpath
 import re
-from typing import Any
 
 from .errors import ConfigError
 from .jsonreader import MAX_INT64
+from .names import short_id
 
 INSERT = "insert_log"
 DELTA = "delta_log"
 ALL_PARTITIONS = -1
 
 META_FILES = ("full_meta.json", "collection_meta.json", "partition_meta.json", "segment_meta.json", "backup_meta.json")
+STAGING = "restore-temp-"
 COMMIT_MARK = "backup_meta.json"
 
 # Without leading zeros, so that the ids lead back to the key they came from.
@@ -60,15 +61,15 @@ def source_delta(root: str, collection: int, partition: int, segment: int, log: 
 
 def parse_insert(root: str, key: str) -> tuple[int, int, int, int, int] | None:
     """Return (collection, partition, segment, field, log) of an insert binlog's key, None for any other key."""
-    return _ids(_INSERT_KEY.fullmatch(_below(root, key)))
+    return _ids(_INSERT_KEY.fullmatch(_below(root, key)))  # type: ignore[return-value]
 
 
 def parse_delta(root: str, key: str) -> tuple[int, int, int, int] | None:
     """Return (collection, partition, segment, log) of a delta log's key, None for any other key."""
-    return _ids(_DELTA_KEY.fullmatch(_below(root, key)))
+    return _ids(_DELTA_KEY.fullmatch(_below(root, key)))  # type: ignore[return-value]
 
 
-def _ids(match: re.Match[str] | None) -> Any:
+def _ids(match: re.Match[str] | None) -> tuple[int, ...] | None:
     ids = tuple(map(int, match.groups())) if match else ()
     return ids if ids and max(ids) <= MAX_INT64 else None
 
@@ -111,7 +112,7 @@ def partition_dir(binlogs: str, kind: str, collection: int, partition: int) -> s
 
 def parse_group(binlogs: str, key: str) -> tuple[int, int, int] | None:
     """Return (collection, partition, group) of an object in a group directory below a ``binlogs/`` prefix, None for any other key."""
-    return _ids(_GROUP_DIR.match(key, len(binlogs)) if key.startswith(binlogs) else None)
+    return _ids(_GROUP_DIR.match(key, len(binlogs)) if key.startswith(binlogs) else None)  # type: ignore[return-value]
 
 
 def segment_dir(binlogs: str, kind: str, collection: int, partition: int, group: int | None, segment: int) -> str:
@@ -124,4 +125,4 @@ def staging_dir(restore_id: str) -> str:
 
     It lies at the bucket's root, outside Milvus's root path, whose garbage collector removes what it does not know.
     """
-    return f"restore-temp-{restore_id}/"
+    return f"{STAGING}{short_id(restore_id)}/"

@@ -119,7 +119,7 @@ class Lease:
                 self._take_over()
                 break
         else:
-            raise BackupInUse(f"several runs want to {self.holding.doing} at the same time ({self.key!r} in {self.store.location}); try again")
+            raise BackupInUse(f"several runs want to {self.holding.doing} at once ({self.key!r} in {self.store.location}); try again")
         if self.store.conditional is False:
             self.reporter.warn(
                 f"{self.store.location} does not keep to conditional writes (If-None-Match): two runs that begin in the same moment "

@@ -17,6 +17,7 @@ _MILVUS_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]{0,254}")
 MAX_COLLECTION_NAME = 255
 _BUILDING = "__restore_"
 _BUILDING_NAME = re.compile(rf"{_BUILDING}([0-9a-f]{{16}})(?:_[0-9]+|_old)?$")
+_RESTORE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SUFFIX = re.compile(r"[A-Za-z0-9_]+")
 
 
@@ -71,24 +72,58 @@ def task_name(dag_id: str, run_id: str, task_id: str, map_index: int, date: str 
     return f"{readable[: MAX_BACKUP_NAME - 13]}_{digest}"
 
 
-def building_name(name: CollectionName, restore_id: str, generation: int = 0) -> CollectionName:
+def restore_id(task: Sequence[str], run: str) -> str:
+    """Return the id of a task instance's restore: the same for every try of it; its first half is the same for every run of the task.
+
+    :param task: dag id, task id, map index
+    """
+    first, second = ("\0".join(task), run)
+    return hashlib.sha256(first.encode()).hexdigest()[:8] + hashlib.sha256(f"{first}\0{second}".encode()).hexdigest()[:8]
+
+
+def check_restore_id(text: str) -> str:
+    """Return ``text`` if it can be the id of a restore, else raise ConfigError."""
+    if not _RESTORE_ID.fullmatch(text):
+        raise ConfigError(f"restore_id {text!r} is not valid: letters, digits, `_` and `-`, at most 64")
+    return text
+
+
+def short_id(text: str) -> str:
+    """Return the sixteen hexadecimal digits that stand for a restore's id in names of collections and staging directories."""
+    return text if re.fullmatch(r"[0-9a-f]{16}", text) else hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def building_name(name: CollectionName, restore: str, generation: int = 0) -> CollectionName:
     """Return the name under which a restore builds a collection; it gets its own name when it is complete.
 
+    :param restore: the restore's id
     :param generation: how often this restore has begun the collection anew
     """
-    ending = f"{_BUILDING}{restore_id}" + (f"_{generation}" if generation else "")
+    return _marked(name, short_id(restore) + (f"_{generation}" if generation else ""))
+
+
+def replaced_name(name: CollectionName, restore: str) -> CollectionName:
+    """Return the name under which a collection waits to be dropped, for the moment in which a restore replaces it."""
+    return _marked(name, f"{short_id(restore)}_old")
+
+
+def _marked(name: CollectionName, mark: str) -> CollectionName:
+    ending = _BUILDING + mark
     return name._replace(collection=name.collection[: MAX_COLLECTION_NAME - len(ending)] + ending)
 
 
-def replaced_name(name: CollectionName, restore_id: str) -> CollectionName:
-    """Return the name under which a collection waits to be dropped, for the moment in which a restore replaces it."""
-    return building_name(name, f"{restore_id}_old")
-
-
 def restore_of(name: CollectionName) -> str:
-    """Return the id of the restore that builds this collection, or waits to drop it; empty for any other collection."""
+    """Return the short id of the restore that builds this collection, or waits to drop it; empty for any other collection."""
     match = _BUILDING_NAME.search(name.collection)
     return match[1] if match else ""
+
+
+def is_built_for(name: CollectionName, target: CollectionName) -> bool:
+    """Return whether ``name`` is what some restore builds, or waits to drop, for this target."""
+    begin, mark, _ = name.collection.rpartition(_BUILDING)
+    return bool(mark and restore_of(name)) and name.database == target.database and begin == target.collection[: len(begin)] and (
+        begin == target.collection or len(name.collection) == MAX_COLLECTION_NAME
+    )
 
 
 def parse_selection(selection: str | Sequence[str] | None) -> list[str]:

@@ -11,7 +11,6 @@ import time
 from dataclasses import dataclass, field
 
 from .errors import Cancelled, MilvusBackupError, WaitTimeout
-from .report import duration
 
 _LOOK = 0.5
 
@@ -50,7 +49,7 @@ class Patience:
         if self.stop.is_set():
             raise Cancelled(f"stopped while {doing}")
         if self.deadline is not None and time.time() >= self.deadline:
-            raise WaitTimeout(f"not done after {duration(self.timeout or 0)}, while {doing}")
+            raise WaitTimeout(f"out of time while {doing}")
 
     def pause(self, seconds: float, doing: str) -> None:
         """Wait; raises as :meth:`check` as soon as there is a reason to."""

@@ -8,8 +8,9 @@ from typing import Any
 
 from . import layout, meta, meta_reader, meta_writer
 from .copier import Copy
-from .errors import BackupDamaged, SourceChanged
+from .errors import BackupDamaged, ConfigError, SourceChanged
 from .jsonreader import Node
+from .names import check_backup_name
 from .server import ServerSegment
 from .store import StoredObject
 
@@ -72,6 +73,11 @@ class BackupPlan:
         if root.integer("version") != PLAN_VERSION:
             raise root.wrong("version", str(PLAN_VERSION))
         backup = meta_reader.from_document(Node(root.value.get("full_meta"), f"{PLAN_FILE}.full_meta"))
+        try:
+            check_backup_name(backup.name)
+            milvus_root, backup_root = (layout.clean_root(root.string(key)) for key in ("milvus_root", "backup_root"))
+        except ConfigError as error:
+            raise BackupDamaged(f"{PLAN_FILE} cannot be trusted: {error}") from None
         segments = [segment for collection in backup.collections for segment in collection.segments()]
         etags, objects = root.items("etags", str), sum(segment.objects for segment in segments)
         if len(etags) != objects:
@@ -80,7 +86,7 @@ class BackupPlan:
         for segment in segments:
             for fields in (*segment.inserts, *segment.deltas):
                 fields.logs[:] = [meta.Log(log.log_id, log.size, next(remaining)) for log in fields.logs]
-        return cls(backup, root.string("strategy"), root.string("milvus_root"), root.string("backup_root"), root.string("replaces"))
+        return cls(backup, root.string("strategy"), milvus_root, backup_root, root.string("replaces"))
 
 
 def pair(

@@ -1,363 +1,377 @@
 """Restore: plan → create → import → finish.
 
 Everything that can be refused is refused before the first change. The state is written beside the backup (or into Milvus's bucket, when
-the backup cannot be written to) before the first job is submitted, so that whoever waits for the jobs can finish the restore.
+the backup cannot be written to) before the first job is submitted, so that whoever waits for the jobs can finish the restore, and a retry
+goes on where this try stopped: every step looks at what is there before it does anything.
 """
 
 from __future__ import annotations
 
-import threading
+import contextlib
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
-from . import imports, layout, meta, targets
-from .backup import read_backup
-from .binlog import count_rows
-from .copier import Copy, Progress, copy_objects
-from .errors import Cancelled, ImportFailed, MilvusBackupError, RestoreError, RowsMissing, WaitTimeout
-from .imports import JobState
-from .names import CollectionName, parse_selection, select
-from .names import targets as rename
-from .report import Reporter, counted, duration
-from .report import size as written
-from .restore_plan import (
-    RestoreOptions,
-    alias_targets,
-    check_objects,
-    check_server,
-    expected_objects,
-    partitions_to_load,
-    plan_jobs,
-)
+from . import finishing, imports, layout, meta, targets, undoing
+from .ends import Ends
+from .errors import BackupInUse, Cancelled, ImportFailed, MilvusBackupError, RestoreError, ServerUnreachable, StorageDenied, TakenOver
+from .imports import Failure, JobState
+from .lease import Lease, Owner
+from .names import check_restore_id, short_id
+from .patience import Backoff, Patience
+from .reader import committed, read_backup
+from .report import Reporter, counted
+from .restore_plan import RestoreOptions
+from .restore_planning import plan
 from .restore_state import Job, RestoreState, Target
-from .server import MilvusServer
 from .settings import Settings
-from .state_store import StateStore
-from .store import ObjectStore
+from .staging import stage
+from .state_store import Mirror, StateStore
 
-
-@dataclass(slots=True)
-class Planned:
-    """A restore that was checked and has changed nothing yet."""
-
-    state: RestoreState
-    options: RestoreOptions
-    backup: meta.Backup
-    collections: dict[CollectionName, meta.Collection]
+#: How often a job is submitted again, and a collection begun anew, before the restore gives up.
+MAX_AGAIN = 3
+#: Seconds for which the leases of an unfinished restore hold when no process works on it.
+HAND_OVER = 24 * 3600.0
+#: Seconds between two writes of the state while jobs are submitted.
+_SAVE = 1.0
 
 
 @dataclass(slots=True)
 class RestoreRun:
-    """The two ends of one restore, and how to report and stop it."""
+    """The two ends of one restore, and what it knows about who asked for it.
 
-    settings: Settings
-    server: MilvusServer
-    #: Where backups are.
-    backups: ObjectStore
-    #: The bucket that Milvus reads.
-    milvus_store: ObjectStore
+    :param owner: who restores
+    :param resumable: somebody will come back with the same restore id, so an error that passes leaves what was done
+    :param cancel_on_kill: whether a kill undoes the restore
+    """
+
+    ends: Ends
     states: StateStore
-    reporter: Reporter
-    stop: threading.Event
+    owner: Owner = field(default_factory=Owner)
+    resumable: bool = True
+    cancel_on_kill: bool = True
+    _leases: list[Lease] = field(default_factory=list, init=False)
+    _kept: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, init=False)
+    _state: RestoreState | None = field(default=None, init=False)
 
     @classmethod
-    def open(cls, settings: Settings, reporter: Reporter | None = None, stop: threading.Event | None = None) -> RestoreRun:
+    def open(
+        cls,
+        settings: Settings,
+        reporter: Reporter | None = None,
+        patience: Patience | None = None,
+        owner: Owner | None = None,
+        *,
+        mirror: Mirror | None = None,
+        resumable: bool = True,
+        cancel_on_kill: bool = True,
+    ) -> RestoreRun:
         """Return a run for these settings; nothing is connected yet."""
-        backups, milvus_store = ObjectStore(settings.backup_storage), ObjectStore(settings.milvus_storage)
-        return cls(
-            settings,
-            MilvusServer(settings.milvus),
-            backups,
-            milvus_store,
-            StateStore(backups, milvus_store),
-            reporter or Reporter(),
-            stop or threading.Event(),
-        )
+        ends = Ends.open(settings, reporter, patience)
+        states = StateStore(ends.backups, ends.milvus_store, mirror)
+        return cls(ends, states, owner or Owner(), resumable, cancel_on_kill)
+
+    def close(self) -> None:
+        """Close the channel; the leases of a restore that is not over yet are left to whoever goes on with it."""
+        self._kept.close()
+        state = self._state
+        over = state is None or not state.token or bool(state.summary) or bool(state.undone and not state.left)
+        for lease in self._leases:
+            if over:
+                lease.give_up()
+            else:
+                lease.hand_over(HAND_OVER)
+        self._leases.clear()
+        self.ends.server.close()
+
+    # ---- start -------------------------------------------------------------------------------------------------------------
 
     def start(self, backup_name: str, restore_id: str, options: RestoreOptions | None = None) -> RestoreState:
-        """Plan, create and submit; returns when Milvus has all import jobs. Call :meth:`wait` or poll, then :meth:`finish`."""
-        with self.reporter.phase("Plan"):
-            planned = self.plan(backup_name, restore_id, options or RestoreOptions())
-        with self.reporter.phase("Create and submit"):
-            return self.submit(planned)
+        """Plan, create and submit; returns when Milvus has all import jobs. Call :meth:`wait` or poll, then :meth:`finish`.
 
-    # ---- plan --------------------------------------------------------------------------------------------------------------
-
-    def plan(self, backup_name: str, restore_id: str, options: RestoreOptions) -> Planned:
-        """Check everything that can be checked; changes nothing.
+        A restore with this id that was begun with the same options is continued.
 
         :raises BackupNotFound, BackupDamaged, UnsupportedFormat: the backup cannot be restored
         :raises ConfigError, TargetExists, SchemaMismatch, UnsupportedServer: it cannot be restored like this, here
         """
+        options = options or RestoreOptions()
+        check_restore_id(restore_id)
         options.check()
-        backup = read_backup(self.backups, backup_name)
-        for warning in backup.warnings:
-            self.reporter.warn(warning)
-        by_name = {collection.name: collection for collection in backup.collections}
-        database = self.settings.milvus.database
-        chosen = select(by_name, parse_selection(options.collections), database)
-        names = rename(chosen, options.suffix, options.rename, database)
-        collections = [by_name[source] for source in chosen]
-        self.server.check_release()
-        check_server(backup, collections, self.server.version)
-        existing = targets.existing(self.server, names.values())
-        targets.check_targets(self.server, names, by_name, existing, options.if_exists)
-        if options.restore_aliases:
-            targets.check_aliases(self.server, alias_targets([(by_name[s], t) for s, t in names.items()]), existing)
+        with self.ends.reporter.phase("Plan"):
+            earlier = self.states.find(backup_name, restore_id)
+            if earlier and earlier.summary and earlier.round == self.owner.round:
+                self.ends.reporter.line(f"restore {restore_id} of backup {backup_name!r} is finished; nothing is left to do")
+                return earlier
+            state = self._resumed(earlier, options)
+            if state is None:
+                state = plan(self.ends, backup_name, restore_id, options, self.owner.round)
+                if earlier:
+                    self._follow(state, earlier)
+        backup = read_backup(self.ends.backups, backup_name)
+        with self.ends.reporter.phase("Create and submit"):
+            self._work_on(state)
+            if committed(self.ends.backups, backup_name)[0] != backup.backup_id:
+                raise BackupInUse(f"backup {backup_name!r} is being replaced in this moment; try again when that is done")
+            state.token, state.deadline = uuid.uuid4().hex, self.ends.patience.deadline
+            with self._undoing(state):
+                self.states.save(state)
+                self._submit(state, backup)
+        return state
 
-        here, there = self.backups, self.milvus_store
-        staged = (here.location.bucket, here.endpoint) != (there.location.bucket, there.endpoint)
-        state = RestoreState(restore_id, backup_name, [], staged=staged and not options.meta_only, started=time.time())
-        binlogs = layout.binlogs_dir(here.location.root_path, backup_name)
-        for source, name in names.items():
-            collection = by_name[source]
-            jobs = []
-            if not options.meta_only:
-                listed = {
-                    item.key: item.size
-                    for kind in (layout.INSERT, layout.DELTA)
-                    for item in here.objects(layout.join(binlogs, kind, collection.collection_id))
-                }
-                strays = check_objects(collection, binlogs, listed)
-                staging = layout.staging_dir(restore_id) + "binlogs/" if state.staged else None
-                jobs = plan_jobs(collection, binlogs, self.settings.max_job_bytes, strays, staging)
-            state.targets.append(
-                Target(
-                    source,
-                    name,
-                    load=partitions_to_load(collection, options.load),
-                    aliases=collection.aliases if options.restore_aliases else [],
-                    jobs=jobs,
-                )
-            )
-        size = sum(job.bytes for _, job in state.jobs())
-        rows = sum(job.rows for _, job in state.jobs())
-        self.reporter.line(
-            f"backup {backup_name!r} of Milvus {backup.server_version}: {len(collections)} of {counted(len(by_name), 'collection')}, "
-            f"{rows:,} rows, {written(size)} in {counted(sum(1 for _ in state.jobs()), 'import job')}"
+    def _resumed(self, earlier: RestoreState | None, options: RestoreOptions) -> RestoreState | None:
+        """Return the state to go on with, None when there is nothing to go on with."""
+        if earlier is None or earlier.summary or earlier.undone:
+            return None
+        if earlier.options != options.to_text():
+            self.ends.reporter.line("the earlier try of this restore had other arguments; what it made is undone")
+            undoing.undo(self.ends, self.states, earlier, "a later try had other arguments")
+            return None
+        done = sum(1 for _, job in earlier.jobs() if job.state == JobState.COMPLETED.value)
+        self.ends.reporter.line(
+            f"going on with restore {earlier.restore_id} of backup {earlier.backup_name!r}: "
+            f"{done} of {counted(sum(1 for _ in earlier.jobs()), 'import job')} were seen to be done"
         )
-        return Planned(state, options, backup, by_name)
+        return earlier
+
+    @staticmethod
+    def _follow(state: RestoreState, earlier: RestoreState) -> None:
+        """Let a new restore take the place of an earlier one of the same id, and keep clear of what that one could not drop."""
+        state.place, state.etag, state.left = earlier.place, earlier.etag, earlier.left
+        for target in state.targets:
+            while target.building in state.left:
+                target.begin_anew(state.restore_id)
 
     # ---- create, stage, submit ---------------------------------------------------------------------------------------------
 
-    def submit(self, planned: Planned) -> RestoreState:
-        """Stage the data where Milvus can read it, create the collections, and submit the import jobs.
+    def _submit(self, state: RestoreState, backup: meta.Backup) -> None:
+        """Bring every target as far as submitted jobs; what is there already stays."""
+        collections = {collection.name: collection for collection in backup.collections}
+        for target in state.targets:
+            self._look_at(state, target)
+        todo = [target for target in state.targets if not target.done and not (target.ready and all(job.job_id for job in target.jobs))]
+        if not todo:
+            return
+        if state.staged:
+            stage(self.ends, state, [collections[target.source] for target in todo])
+        self._create_databases(state, todo)
+        options = RestoreOptions.from_text(state.options)
+        for target in todo:
+            if not target.ready:
+                self.ends.patience.check(f"collections were being created. {self._how_to_go_on(state)}")
+                targets.make(self.ends.server, target, collections[target.source], options, self.ends.reporter)
+        self.states.save(state)
+        count, saved = 0, time.monotonic()
+        for target in todo:
+            known = imports.tagged(self.ends.server.imports(target.building))
+            for job in target.jobs:
+                if job.job_id:
+                    continue
+                self.ends.patience.check(f"import jobs were being submitted. {self._how_to_go_on(state)}")
+                job.job_id = known.get(state.tag(target, job)) or self._submit_job(state, target, job)
+                count += 1
+                if time.monotonic() - saved > _SAVE:
+                    self.states.save(state)
+                    saved = time.monotonic()
+        self.states.save(state)
+        self.ends.reporter.line(f"submitted {counted(count, 'import job')}")
 
-        On failure every collection that this restore created is dropped again and the staged objects are removed.
-        """
-        state, options = planned.state, planned.options
-        try:
-            if state.staged:
-                self._stage(planned)
-            databases = set(self.server.databases())
-            for target in state.targets:
-                if target.name.database not in databases:
-                    self.server.create_database(target.name.database)
-                    databases.add(target.name.database)
-                    self.reporter.line(f"created database {target.name.database!r}")
-            existing = targets.existing(self.server, [target.name for target in state.targets])
-            for target in state.targets:
-                collection = planned.collections[target.source]
-                targets.create(self.server, target, collection, options, self.reporter, exists=target.name in existing)
-            self.states.save(state)
-            for target, job in state.jobs():
-                if self.stop.is_set():
-                    raise Cancelled("stopped while import jobs were being submitted")
-                files = [job.inserts, job.deltas]
-                job.job_id = self.server.submit_import(target.name, job.partition, files, imports.OPTIONS)
-            self.states.save(state)
-        except BaseException:
-            self.abandon(state)
-            appending = [job.job_id for target, job in state.jobs() if job.job_id and not target.created]
-            if appending:
-                self.reporter.warn(f"import jobs {_listed(appending)} were submitted before the error and go on appending rows")
-            raise
-        self.reporter.line(f"submitted {counted(sum(1 for _ in state.jobs()), 'import job')}")
-        return state
+    def _look_at(self, state: RestoreState, target: Target) -> None:
+        """Find out what became of a collection that an earlier try had made."""
+        if target.done or not target.ready:
+            return
+        if self.ends.server.collection_id(target.building) == target.collection_id:
+            return
+        if not target.append and self.ends.server.collection_id(target.name) == target.collection_id:
+            return  # it has its name already; finish() does the rest
+        if target.append:
+            raise RestoreError(
+                f"{target.name} was dropped or replaced while rows were being appended to it; decide what should be in it and restore again"
+            )
+        self.ends.reporter.warn(f"{target.building}, which was being built, is gone; it is begun anew")
+        target.begin_anew(state.restore_id)
 
-    def _stage(self, planned: Planned) -> None:
-        source = layout.binlogs_dir(self.backups.location.root_path, planned.state.backup_name)
-        staging = layout.staging_dir(planned.state.restore_id) + "binlogs/"
-        copies = [
-            Copy(key, staging + key[len(source) :], size)
-            for target in planned.state.targets
-            for key, size in expected_objects(planned.collections[target.source], source)
-        ]
-        progress = Progress(len(copies), sum(copy.size for copy in copies))
-        self.reporter.line(
-            f"staging {len(copies):,} objects, {written(progress.total_bytes)}, in s3://{self.milvus_store.location.bucket}/{staging}"
-        )
-        copy_objects(
-            self.backups,
-            self.milvus_store,
-            copies,
-            progress,
-            concurrency=self.settings.concurrency,
-            streaming=self.settings.streaming,
-            multipart_threshold=self.settings.multipart_threshold,
-            report=self.reporter.copying,
-            stop=self.stop,
-        )
-        there = {item.key: item.size for item in self.milvus_store.objects(staging)}
-        wrong = [copy.destination for copy in copies if there.get(copy.destination) != copy.size]
-        if wrong:
-            raise RestoreError(f"{len(wrong):,} staged objects are missing or have another size ({', '.join(wrong[:3])}); try again")
-        self.reporter.line(
-            f"staged {progress.objects:,} objects in {duration(progress.seconds)} "
-            f"({written(progress.bytes / max(progress.seconds, 1e-9))}/s, {progress.mode})"
-        )
+    def _create_databases(self, state: RestoreState, todo: Sequence[Target]) -> None:
+        there = set(self.ends.server.databases())
+        for database in sorted({target.name.database for target in todo} - there):
+            self.ends.server.create_database(database)
+            state.databases.append(database)
+            self.ends.reporter.line(f"created database {database!r}")
+
+    def _submit_job(self, state: RestoreState, target: Target, job: Job) -> int:
+        """Submit a job and return its id; one whose answer is lost is found again by its tag."""
+        tag = state.tag(target, job)
+        backoff = Backoff(120, self.ends.patience, first=1)
+        while True:
+            try:
+                return self.ends.server.submit_import(
+                    target.building, job.partition, [job.inserts, job.deltas], {**imports.OPTIONS, imports.TAG: tag}
+                )
+            except ServerUnreachable as error:
+                if not backoff.again(str(error)):
+                    raise
+                if found := imports.tagged(self.ends.server.imports(target.building)).get(tag):
+                    return found
 
     # ---- wait --------------------------------------------------------------------------------------------------------------
 
-    def wait(self, state: RestoreState, timeout: float | None, poll_interval: float) -> None:
-        """Wait until every job has ended; ``timeout`` counts seconds from now.
+    def wait(self, state: RestoreState, poll_interval: float) -> None:
+        """Wait until every job has ended.
 
-        :raises ImportFailed: a job failed; what this restore created is dropped again
+        :raises ImportFailed: a job failed for good; what this restore created is dropped again
         :raises WaitTimeout: jobs are still running; nothing is undone
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
         pause = imports.FIRST_POLL
-        with self.reporter.phase("Import"):
+        with self.ends.reporter.phase("Import"):
             while not self.poll(state):
-                if deadline is not None and time.monotonic() >= deadline:
-                    raise timed_out(state, timeout or 0)
-                if self.stop.wait(pause):
-                    raise Cancelled(f"stopped; import jobs {_listed(state.pending())} are still running in Milvus")
+                with self._undoing(state):
+                    self.ends.patience.pause(pause, self._still_running(state))
                 pause = imports.next_poll(pause, poll_interval)
 
     def poll(self, state: RestoreState) -> bool:
-        """Look once at every job that has not ended; returns whether all have.
+        """Look once at every job that has not ended, and see to those that failed; returns whether all are done.
 
-        :raises ImportFailed: a job failed or its record is gone; what this restore created is dropped again
+        :raises ImportFailed: a job failed for good; what this restore created is dropped again
         """
-        news = False
-        for target, job in state.jobs():
-            if job.state in (JobState.COMPLETED.value, JobState.FAILED.value):
-                continue
-            status = imports.job_status(self.server, job.job_id)
-            job.state, job.imported, job.reason = status.state.value, status.rows, status.reason
-            if status.state is JobState.COMPLETED:
-                news = True
-                self.reporter.line(
-                    f"job {job.job_id}: {job.imported:,} rows of {counted(job.segments, 'segment')} "
-                    f"into {target.name}, partition {job.partition}"
-                )
-            elif status.state is not JobState.RUNNING:
-                self.abandon(state)
-                ended = "failed" if status.state is JobState.FAILED else "is lost"
-                files = f"{job.inserts}, {job.deltas}".rstrip(", ")
-                raise ImportFailed(
-                    f"import job {job.job_id} into {target.name}, partition {job.partition!r}, {ended}: {status.reason or 'no reason'} "
-                    f"(files: {files} in bucket {self.milvus_store.location.bucket!r}). {self._what_is_left(state)}"
-                )
-        if news:
-            self.states.save(state)
+        if state.undone:
+            raise RestoreError(f"restore {state.restore_id} of backup {state.backup_name!r} was undone: {state.undone}; restore again")
+        if state.summary:
+            return True
+        self._work_on(state)
+        with self._undoing(state):
+            news, failed = False, []
+            for target, job in state.jobs():
+                if job.ended or not job.job_id or target.done:
+                    continue
+                status = imports.job_status(self.ends.server, job.job_id)
+                job.state, job.imported, job.reason = status.state.value, status.rows, status.reason
+                if status.state is JobState.COMPLETED:
+                    news = True
+                    self.ends.reporter.line(
+                        f"job {job.job_id}: {job.imported:,} rows of {counted(job.segments, 'segment')} "
+                        f"into {target.name}, partition {job.partition}"
+                    )
+                elif status.state is not JobState.RUNNING:
+                    failed.append((target, job))
+            if failed:
+                self._see_to(state, failed)
+            elif news:
+                self.states.save(state)
         done = [job for _, job in state.jobs() if job.state == JobState.COMPLETED.value]
         total = sum(job.rows for _, job in state.jobs())
-        self.reporter.progress(f"imported {sum(job.imported for job in done):,} of {total:,} rows, {len(state.pending())} jobs running")
+        imported = sum(job.imported for job in done)
+        self.ends.reporter.progress(f"imported {imported:,} of {total:,} rows, {len(state.pending())} jobs running")
         return not state.pending()
+
+    def _see_to(self, state: RestoreState, failed: Sequence[tuple[Target, Job]]) -> None:
+        """Submit failed jobs again or begin their collections anew, where that can help; otherwise raise ImportFailed."""
+        for target, job in failed:
+            lost = job.state == JobState.UNKNOWN.value
+            kind = Failure.RESTARTED if lost else imports.failure(job.reason)
+            if lost and target.append:
+                raise RestoreError(
+                    f"Milvus has no record of import job {job.job_id} into {target.name} any more, and its rows may be there or not: "
+                    "nothing is imported again. Compare the rows, then restore under another name or delete what is there twice"
+                )
+            if kind is Failure.PERMANENT or job.again >= MAX_AGAIN or target.generation >= MAX_AGAIN:
+                self._fail(state, target, job)
+            if kind is Failure.PASSING or target.append:
+                self.ends.reporter.warn(f"import job {job.job_id} into {target.name} failed ({job.reason}); it is submitted again")
+                job.again += 1
+                job.job_id, job.state, job.imported, job.reason = 0, "", 0, ""
+        for target in {id(target): target for target, job in failed if job.job_id}.values():
+            self.ends.reporter.warn(f"{target.name} is begun anew: {next(job.reason for t, job in failed if t is target)}")
+            state.left.append(target.building)
+            target.begin_anew(state.restore_id)
+        self._submit(state, read_backup(self.ends.backups, state.backup_name))
+
+    def _fail(self, state: RestoreState, target: Target, job: Job) -> None:
+        undoing.undo(self.ends, self.states, state, f"import job {job.job_id} failed: {job.reason}")
+        files = f"{job.inserts}, {job.deltas}".rstrip(", ")
+        bucket = self.ends.milvus_store.location.bucket
+        raise ImportFailed(
+            f"import job {job.job_id} into {target.name}, partition {job.partition!r}, failed: {job.reason or 'no reason'} "
+            f"(files: {files} in bucket {bucket!r}). {undoing.what_is_left(state)}"
+        )
 
     # ---- finish ------------------------------------------------------------------------------------------------------------
 
     def finish(self, state: RestoreState) -> dict[str, object]:
-        """Check the rows, set aliases, load, remove staged objects; returns the summary. Finishing twice does nothing the second time.
+        """Check the rows, load, give the collections their names, remove staged objects; returns the summary.
+
+        Finishing twice does nothing the second time.
 
         :raises RowsMissing: fewer rows arrived than were backed up; what this restore created is dropped again
         """
         if state.summary:
             return state.summary
-        if self.stop.is_set():
-            raise Cancelled("stopped after the import; restore again, or let MilvusImportSensor finish it")
-        with self.reporter.phase("Finish"):
-            self._check_rows(state)
-            for target in state.targets:
-                for alias in target.aliases:
-                    self.server.create_alias(target.name, alias)
-                if target.refresh:
-                    self.server.load(target.name, refresh=True)
-                elif target.load != []:
-                    self.server.load(target.name, partitions=target.load)
-            self._until_loaded([target for target in state.targets if target.load != [] or target.refresh])
-            self._clean(state)
-            seconds = max(0.0, time.time() - state.started)
-            state.summary = state.finished(seconds)
-            self.states.save(state, finished=True)
+        self._work_on(state)
+        with self.ends.reporter.phase("Finish"), self._undoing(state):
+            self.ends.patience.check(f"all rows were imported. {self._how_to_go_on(state)}")
+            seconds = finishing.finish(self.ends, self.states, state)
         for line in state.table(seconds):
-            self.reporter.line(line)
+            self.ends.reporter.line(line)
         return state.summary
 
-    def _check_rows(self, state: RestoreState) -> None:
-        left_out = sum(max(0, job.rows - job.imported) for _, job in state.jobs())
-        for target, job in state.jobs():
-            short = job.rows - job.imported
-            if short <= 0:
-                continue
-            deleted = self._count_deletes(job)
-            if short > deleted:
-                self.abandon(state)
-                raise RowsMissing(
-                    f"import job {job.job_id} into {target.name}, partition {job.partition!r}, ended as completed with {job.imported:,} of "
-                    f"{job.rows:,} rows, and only {deleted:,} were deleted before the backup; Milvus may read another bucket than "
-                    f"{self.milvus_store.location}. {self._what_is_left(state)}"
-                )
-        if left_out:
-            self.reporter.line(f"{left_out:,} rows were deleted before the backup and stay deleted")
+    def cancel(self, state: RestoreState, why: str, grace: float) -> None:
+        """Undo a restore on somebody's behalf, unless another process has gone on with it.
 
-    def _count_deletes(self, job: Job) -> int:
-        if not job.deltas:
-            return 0
-        below = job.deltas.rpartition("/")[0]
-        keys = [item.key for item in self.milvus_store.objects(below) if item.key.startswith(job.deltas)]
-        return sum(count_rows(self.milvus_store.read(key), key) for key in keys)
+        :param grace: seconds to wait for running imports to end
+        """
+        self._state = state
+        if not state.summary and not state.undone:
+            undoing.undo(self.ends, self.states, state, why, grace)
 
-    def _until_loaded(self, waiting: list[Target]) -> None:
-        pause = 0.1
-        while waiting := [target for target in waiting if not self._is_loaded(target)]:
-            if self.stop.wait(pause):
-                raise Cancelled(
-                    f"stopped while Milvus was loading {', '.join(str(target.name) for target in waiting[:5])}; the data is restored"
-                )
-            self.reporter.progress(f"waiting for Milvus to load {', '.join(str(target.name) for target in waiting[:5])}")
-            pause = min(1.0, pause * 1.5)
+    # ---- what happens when it does not work --------------------------------------------------------------------------------
 
-    def _is_loaded(self, target: Target) -> bool:
-        # A collection that is told to refresh stays loaded meanwhile, and its new rows are not found yet.
-        return self.server.refreshed(target.name) if target.refresh else self.server.load_state(target.name) == "Loaded"
-
-    def abandon(self, state: RestoreState) -> None:
-        """Undo: drop the collections this restore created, remove what it staged. Never raises, for it runs while another error does."""
-        for target in state.targets:
-            if target.created:
-                self._try(f"drop {target.name}", lambda name=target.name: self.server.drop_collection(name))  # type: ignore[misc]
-        self._try("remove staged objects", lambda: self._clean(state))
-
-    def _clean(self, state: RestoreState) -> None:
-        if state.staged:
-            binlogs = layout.staging_dir(state.restore_id) + "binlogs/"
-            removed = self.milvus_store.delete(item.key for item in self.milvus_store.objects(binlogs))
-            self.reporter.line(f"removed {removed:,} staged objects")
-
-    def _try(self, doing: str, action: Callable[[], object]) -> None:
+    @contextlib.contextmanager
+    def _undoing(self, state: RestoreState) -> Iterator[None]:
+        """Undo the restore when an error passes through that a further try would meet again."""
         try:
-            action()
+            yield
+        except TakenOver:
+            raise
         except MilvusBackupError as error:
-            self.reporter.warn(f"could not {doing}: {error}")
+            killed = isinstance(error, Cancelled)
+            if self.resumable and (error.retryable or (killed and not self.cancel_on_kill)):
+                self.ends.reporter.line(f"what restore {state.restore_id} has done stays; a retry goes on with it")
+            else:
+                undoing.undo(self.ends, self.states, state, str(error), 2 if killed else undoing.GRACE)
+            raise
+        except BaseException as error:
+            if not self.resumable:
+                undoing.undo(self.ends, self.states, state, type(error).__name__, 2)
+            raise
 
-    def _what_is_left(self, state: RestoreState) -> str:
-        kept = [f"{target.name} ({target.rows:,} rows of this restore)" for target in state.targets if not target.created and target.rows]
-        if kept:
-            return f"Rows were already appended to {', '.join(kept[:5])}; they stay"
-        return "What this restore had created was dropped again"
+    def _still_running(self, state: RestoreState) -> str:
+        return f"import jobs {_listed(state.pending())} are still running in Milvus. {self._how_to_go_on(state)}"
 
+    def _how_to_go_on(self, state: RestoreState) -> str:
+        if not self.resumable:
+            return "What was created is dropped again"
+        sensor = f"MilvusImportSensor(backup_name={state.backup_name!r}, restore_id={state.restore_id!r})"
+        return f"A retry goes on with restore {state.restore_id} of backup {state.backup_name!r}, and so does {sensor}"
 
-def timed_out(state: RestoreState, timeout: float) -> WaitTimeout:
-    """Return the error for a wait that took too long."""
-    return WaitTimeout(
-        f"restore {state.restore_id} of backup {state.backup_name!r} was not done after {duration(timeout)}: import jobs "
-        f"{_listed(state.pending())} are still running in Milvus. Wait for them with MilvusImportSensor(backup_name={state.backup_name!r}, "
-        f"restore_id={state.restore_id!r}), which also finishes the restore"
-    )
+    def _work_on(self, state: RestoreState) -> None:
+        """Take the leases of a restore, once, and keep them until :meth:`close`."""
+        self._state = state
+        if self._leases:
+            return
+        owner, doing = Owner(f"restore {state.restore_id}", 0, 0), f"restore backup {state.backup_name!r}"
+        ends, root = self.ends, self.ends.backups.location.root_path
+        places = [
+            (ends.milvus_store, undoing.lease_of(short_id(state.restore_id))),
+            (ends.backups, layout.lease_key(root, state.backup_name, short_id(state.restore_id))),
+        ]
+        for store, key in places:
+            lease = Lease(store, key, owner, doing, ends.reporter)
+            try:
+                lease.take()
+            except StorageDenied as error:
+                ends.reporter.warn(f"nobody can see that this restore is under way, for its lease cannot be written: {error}")
+                continue
+            self._leases.append(lease)
+            self._kept.enter_context(lease.kept(ends.patience))
 
 
 def _listed(job_ids: Sequence[int]) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from . import layout, meta
 from .errors import BackupDamaged, ConfigError, UnsupportedServer
-from .names import CollectionName
+from .jsonreader import Node
+from .names import CollectionName, parse_selection
 from .packing import pack
 from .restore_state import Job
 
@@ -43,6 +44,23 @@ class RestoreOptions:
     meta_only: bool = False
     max_shards: int | None = None
 
+    def to_text(self) -> str:
+        """Return the options as text; equal options give equal texts."""
+        given = {one.name: getattr(self, one.name) for one in fields(self)}
+        rename = None if self.rename is None else dict(self.rename)
+        return json.dumps({**given, "collections": parse_selection(self.collections), "rename": rename}, sort_keys=True)
+
+    @classmethod
+    def from_text(cls, text: str) -> RestoreOptions:
+        """Return the options that :meth:`to_text` wrote; raises BackupDamaged for anything else."""
+        node = Node.parse(text.encode(), "the restore's options")
+        try:
+            options = cls(**node.value)
+            options.check()
+        except (TypeError, ConfigError) as error:
+            raise BackupDamaged(f"the restore's options cannot be used: {error}") from None
+        return options
+
     def check(self) -> None:
         """Raise ConfigError for values that cannot be used or exclude each other."""
         if self.if_exists not in IF_EXISTS:
@@ -53,11 +71,6 @@ class RestoreOptions:
             raise ConfigError("load 'always' needs restore_indexes: Milvus loads no collection whose vectors have no index")
         if self.max_shards is not None and self.max_shards < 1:
             raise ConfigError(f"max_shards {self.max_shards} is less than 1")
-
-
-def restore_id(*identity: str) -> str:
-    """Return the id of a restore: the same for the same identity, short, and fit for an object's key."""
-    return hashlib.sha256("\0".join(identity).encode()).hexdigest()[:16]
 
 
 def check_server(backup: meta.Backup, collections: Sequence[meta.Collection], version: str) -> None:
@@ -81,9 +94,9 @@ def expected_objects(collection: meta.Collection, binlogs: str) -> Iterator[tupl
     for s in collection.segments():
         for kind, logs in ((layout.INSERT, s.inserts), (layout.DELTA, s.deltas)):
             base = layout.segment_dir(binlogs, kind, collection.collection_id, s.partition_id, s.group_id, s.segment_id)
-            for fields in logs:
-                for log in fields.logs:
-                    yield (f"{base}{fields.field_id}/{log.log_id}" if kind == layout.INSERT else f"{base}{log.log_id}"), log.size
+            for field_logs in logs:
+                for log in field_logs.logs:
+                    yield (f"{base}{field_logs.field_id}/{log.log_id}" if kind == layout.INSERT else f"{base}{log.log_id}"), log.size
 
 
 def check_objects(collection: meta.Collection, binlogs: str, there: Mapping[str, int]) -> set[str]:

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from . import meta
+from .errors import BackupDamaged
 from .imports import JobState
-from .jsonreader import MAX_UINT64, Node
-from .names import CollectionName
+from .jsonreader import Node
+from .names import CollectionName, building_name, restore_of, short_id
 from .packing import Pack
 from .report import duration, table
 
@@ -31,6 +32,13 @@ class Job:
     state: str = ""
     imported: int = 0
     reason: str = ""
+    #: How often Milvus failed the job for a reason that passes, and it was submitted again.
+    again: int = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether Milvus no longer works on it."""
+        return self.state in (JobState.COMPLETED.value, JobState.FAILED.value)
 
     @classmethod
     def of(cls, partition: meta.Partition, segments: list[meta.Segment], one: Pack, inserts: str, deltas: str) -> Job:
@@ -47,12 +55,24 @@ class Job:
 
 @dataclass(slots=True)
 class Target:
-    """One collection on its way into Milvus."""
+    """One collection on its way into Milvus.
+
+    It is built under a name of its own and gets the target's name when it is complete, so that nothing half-restored ever looks whole, and
+    what this restore may drop is known by its name. Rows that are appended go into the existing collection.
+    """
 
     source: CollectionName
     name: CollectionName
-    #: This restore created the collection, so it may drop it again.
-    created: bool = False
+    #: The collection that rows are imported into.
+    building: CollectionName
+    append: bool = False
+    #: How often it was begun anew under a further name.
+    generation: int = 0
+    #: The id of the collection, and whether its partitions and indexes are made.
+    collection_id: int = 0
+    ready: bool = False
+    #: It is complete and has its name.
+    done: bool = False
     #: Partitions to load at the end; None loads the whole collection, an empty list nothing.
     load: list[str] | None = field(default_factory=list)
     #: The collection was loaded before rows were appended, and must be told to load the new ones.
@@ -65,6 +85,14 @@ class Target:
         """Rows imported."""
         return sum(job.imported for job in self.jobs)
 
+    def begin_anew(self, restore_id: str) -> None:
+        """Forget the collection and its jobs, and go on under a further name."""
+        self.generation += 1
+        self.building = building_name(self.name, restore_id, self.generation)
+        self.collection_id, self.ready = 0, False
+        for job in self.jobs:
+            job.job_id, job.state, job.imported, job.reason = 0, "", 0, ""
+
 
 @dataclass(slots=True)
 class RestoreState:
@@ -75,8 +103,25 @@ class RestoreState:
     targets: list[Target]
     staged: bool = False
     started: float = 0.0
+    #: The arguments it was begun with; one that is begun with others is another one.
+    options: str = ""
+    #: How often the task instance had been cleared when it began.
+    round: int = 0
+    #: Different for every process that has taken it over; only that of the newest may go on.
+    token: str = ""
+    #: When the present try gives up waiting, in seconds since the epoch.
+    deadline: float | None = None
+    #: Databases that it created.
+    databases: list[str] = field(default_factory=list)
+    #: Collections that it gave up and could not drop yet, because imports into them had not ended.
+    left: list[CollectionName] = field(default_factory=list)
+    #: Why it was undone; empty as long as it was not.
+    undone: str = ""
     #: The summary, once the restore is finished.
     summary: dict[str, Any] = field(default_factory=dict)
+    #: Where the state was read or written last, and its ETag there; no part of its JSON.
+    place: str = field(default="", compare=False)
+    etag: str = field(default="", compare=False, repr=False)
 
     def jobs(self) -> Iterator[tuple[Target, Job]]:
         """Iterate over all jobs and where they belong."""
@@ -84,13 +129,25 @@ class RestoreState:
             for job in target.jobs:
                 yield target, job
 
+    def tag(self, target: Target, job: Job) -> str:
+        """Return what the job is known by in Milvus, unlike any other job of any restore."""
+        place = f"{self.targets.index(target)}.{target.generation}", f"{target.jobs.index(job)}.{job.again}"
+        return "/".join((self.restore_id, self.started_at, *place))
+
+    @property
+    def started_at(self) -> str:
+        """When it was begun, in milliseconds: the same id may be used again after a finished restore."""
+        return str(round(self.started * 1000))
+
     def pending(self) -> list[int]:
         """Return the ids of the jobs that were submitted and have not ended."""
-        return [job.job_id for _, job in self.jobs() if job.job_id and job.state in ("", JobState.RUNNING.value)]
+        return [job.job_id for _, job in self.jobs() if job.job_id and not job.ended]
 
     def to_json(self) -> bytes:
         """Return the state as JSON."""
-        return json.dumps({"version": STATE_VERSION, **asdict(self)}, separators=(",", ":")).encode()
+        document = {"version": STATE_VERSION, **asdict(self), "left": [{"name": name} for name in self.left]}
+        del document["place"], document["etag"]
+        return json.dumps(document, separators=(",", ":")).encode()
 
     @classmethod
     def from_json(cls, content: bytes) -> RestoreState:
@@ -98,14 +155,24 @@ class RestoreState:
         root = Node.parse(content, "the restore's state")
         if root.integer("version") != STATE_VERSION:
             raise root.wrong("version", str(STATE_VERSION))
-        started = root.value.get("started")
+        restore_id = root.string("restore_id")
+        left = [_name(node.items("name", str), node) for node in root.nodes("left")]
+        if foreign := [name for name in left if restore_of(name) != short_id(restore_id)]:
+            raise BackupDamaged(f"the restore's state wants to drop {foreign[0]}, which this restore has not made")
         return cls(
-            root.string("restore_id"),
+            restore_id,
             root.string("backup_name"),
-            [_target(node) for node in root.nodes("targets")],
+            [_target(node, restore_id) for node in root.nodes("targets")],
             root.boolean("staged"),
-            float(started) if isinstance(started, (int, float)) else 0.0,
-            root.value.get("summary") or {},
+            root.number("started"),
+            root.string("options"),
+            root.integer("round"),
+            root.string("token"),
+            None if root.value.get("deadline") is None else root.number("deadline"),
+            root.items("databases", str),
+            left,
+            root.string("undone"),
+            Node(root.value.get("summary") or {}, "the restore's summary").value,
         )
 
     def finished(self, seconds: float) -> dict[str, Any]:
@@ -145,11 +212,24 @@ class RestoreState:
         return table(["backup", "restored as", "rows", "jobs"], [*rows, total], names=2)
 
 
-def _target(node: Node) -> Target:
+def _name(parts: list[str], node: Node) -> CollectionName:
+    if len(parts) != 2:
+        raise BackupDamaged(f"{node.where} names a collection by {len(parts)} parts, not by database and name")
+    return CollectionName(*parts)
+
+
+def _target(node: Node, restore_id: str) -> Target:
+    name, generation, append = _name(node.items("name", str), node), node.integer("generation"), node.boolean("append")
     return Target(
-        source=CollectionName(*node.items("source", str)),
-        name=CollectionName(*node.items("name", str)),
-        created=node.boolean("created"),
+        source=_name(node.items("source", str), node),
+        name=name,
+        # Never read, for it will be dropped when the restore is undone.
+        building=name if append else building_name(name, restore_id, generation),
+        append=append,
+        generation=generation,
+        collection_id=node.integer("collection_id"),
+        ready=node.boolean("ready"),
+        done=node.boolean("done"),
         load=None if node.value.get("load") is None else node.items("load", str),
         refresh=node.boolean("refresh"),
         aliases=node.items("aliases", str),
@@ -161,10 +241,11 @@ def _target(node: Node) -> Target:
                 rows=job.integer("rows"),
                 bytes=job.integer("bytes"),
                 segments=job.integer("segments"),
-                job_id=job.integer("job_id", high=MAX_UINT64),
+                job_id=job.integer("job_id"),
                 state=job.string("state"),
                 imported=job.integer("imported"),
                 reason=job.string("reason"),
+                again=job.integer("again"),
             )
             for job in node.nodes("jobs")
         ],

@@ -87,12 +87,17 @@ class MilvusServer(MilvusRpc):
         request = messages().DescribeCollectionRequest(collection_name=name.collection)
         return self._call("DescribeCollection", request, f"describe {name}", name.database)
 
+    @staticmethod
+    def not_found(error: ServerError) -> bool:
+        """Return whether the error says that a collection does not exist."""
+        return error.code in NOT_FOUND_CODES or "find collection" in str(error).lower()
+
     def collection_id(self, name: CollectionName) -> int | None:
         """Return the id of a collection, None when there is none of this name; an alias is none."""
         try:
             described = self.describe(name)
         except ServerError as error:
-            if error.code in NOT_FOUND_CODES or "find collection" in str(error).lower():
+            if self.not_found(error):
                 return None
             raise
         return int(described.collectionID) if described.schema.name == name.collection else None

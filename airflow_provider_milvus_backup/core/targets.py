@@ -10,7 +10,7 @@ from .names import CollectionName
 from .report import Reporter
 from .restore_plan import APPEND, FAIL, RestoreOptions
 from .restore_state import Target
-from .server import NOT_FOUND_CODES, MilvusServer
+from .server import MilvusServer
 
 
 def existing(server: MilvusServer, names: Iterable[CollectionName]) -> set[CollectionName]:
@@ -50,7 +50,7 @@ def _alias_of(server: MilvusServer, name: CollectionName) -> str:
     try:
         return str(server.describe(name).schema.name)
     except ServerError as error:
-        if error.code in NOT_FOUND_CODES or "find collection" in str(error).lower():
+        if server.not_found(error):
             return ""
         raise
 
@@ -77,51 +77,43 @@ def check_aliases(server: MilvusServer, wanted: Mapping[tuple[str, str], Collect
                 raise ConfigError(f"alias {alias!r} already points at {name}; restore without aliases, or drop that alias first")
 
 
-def create(
-    server: MilvusServer,
-    target: Target,
-    collection: meta.Collection,
-    options: RestoreOptions,
-    reporter: Reporter,
-    *,
-    exists: bool,
-) -> None:
-    """Make the target collection with its partitions and indexes, or prepare an existing one for appending."""
-    if exists and options.if_exists == APPEND:
+def make(server: MilvusServer, target: Target, collection: meta.Collection, options: RestoreOptions, reporter: Reporter) -> None:
+    """Make the collection that is built, with its partitions and indexes, or prepare an existing one for appending.
+
+    Nothing is imported into it yet. What an earlier try of this restore left half-made under its name is dropped first.
+    """
+    if target.append:
         _create_partitions(server, target, collection)
         target.refresh = server.load_state(target.name) != "NotLoad"
         target.load = []
         reporter.line(f"{collection.name}: appending to {target.name}")
-        return
-    if exists:
-        if options.if_exists == FAIL:
-            raise TargetExists(f"{target.name} was created by somebody else while this restore was being prepared")
-        server.drop_collection(target.name)
-        reporter.line(f"dropped {target.name}")
-    shards = collection.shards or 1
-    server.create_collection(
-        target.name,
-        collection.schema,
-        shards=min(shards, options.max_shards or shards),
-        consistency_level=collection.consistency_level,
-        properties=[pair for pair in collection.properties if pair[0] != schema.MAX_FIELD_ID],
-        partitions=len(collection.partitions) if schema.has_partition_key(collection.schema) else 0,
-    )
-    # Only now: what somebody else created in this moment must not be dropped if this restore fails.
-    target.created = True
-    check_schema(server, collection, target.name)
-    _create_partitions(server, target, collection)
-    if options.restore_indexes:
-        for index in collection.indexes:
-            server.create_index(target.name, index)
-    elif target.load != []:
-        target.load = []
-        reporter.line(f"{target.name}: not loaded, because its indexes are not restored")
-    reporter.line(f"created {target.name} from {collection.name}")
+    else:
+        if server.collection_id(target.building) is not None:
+            server.drop_collection(target.building)
+        shards = collection.shards or 1
+        server.create_collection(
+            target.building,
+            collection.schema,
+            shards=min(shards, options.max_shards or shards),
+            consistency_level=collection.consistency_level,
+            properties=[pair for pair in collection.properties if pair[0] != schema.MAX_FIELD_ID],
+            partitions=len(collection.partitions) if schema.has_partition_key(collection.schema) else 0,
+        )
+        check_schema(server, collection, target.building)
+        _create_partitions(server, target, collection)
+        if options.restore_indexes:
+            for index in collection.indexes:
+                server.create_index(target.building, index)
+        elif target.load != []:
+            target.load = []
+            reporter.line(f"{target.name}: not loaded, because its indexes are not restored")
+        reporter.line(f"created {target.name} from {collection.name}, as {target.building.collection} until it is complete")
+    target.collection_id = server.collection_id(target.building) or 0
+    target.ready = True
 
 
 def _create_partitions(server: MilvusServer, target: Target, collection: meta.Collection) -> None:
-    there = {name for _, name in server.partitions(target.name)}
+    there = {name for _, name in server.partitions(target.building)}
     missing = [partition.name for partition in collection.partitions if partition.name not in there]
     if missing and schema.has_partition_key(collection.schema):
         raise SchemaMismatch(
@@ -129,4 +121,31 @@ def _create_partitions(server: MilvusServer, target: Target, collection: meta.Co
             f"{len(collection.partitions)}; rows imported into other partitions would be invisible"
         )
     for partition in missing:
-        server.create_partition(target.name, partition)
+        server.create_partition(target.building, partition)
+
+
+def give_name(server: MilvusServer, target: Target, old: CollectionName, *, replace: bool, reporter: Reporter) -> None:
+    """Give the complete collection its name; what has had the name is dropped afterwards, and its aliases move on.
+
+    Each step looks at what is there, so that a further try goes on wherever one before it stopped.
+
+    :param old: the name under which the replaced collection waits to be dropped
+    :raises TargetExists: somebody else has taken the name, and ``replace`` is False
+    """
+    there = server.collection_id(target.name)
+    if there != target.collection_id:
+        if there is not None and not replace:
+            raise TargetExists(f"{target.name} was created by somebody else while it was being restored; restore under another name")
+        if there is not None:
+            server.rename_collection(target.name, old.collection)
+        try:
+            server.rename_collection(target.building, target.name.collection)
+        except ServerError as error:
+            if "duplicated" in str(error):
+                raise TargetExists(f"{target.name} became a collection or an alias of somebody else while it was being restored") from error
+            raise
+    if server.collection_id(old) is not None:
+        for alias in server.describe(old).aliases:
+            server.alter_alias(target.name, alias)
+        server.drop_collection(old)
+        reporter.line(f"replaced {target.name}; the collection that had the name is dropped")

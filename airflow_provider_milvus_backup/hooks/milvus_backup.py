@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
     from airflow_provider_milvus_backup.core.backup import BackupRun
     from airflow_provider_milvus_backup.core.backup_yaml import BackupYaml
+    from airflow_provider_milvus_backup.core.lease import Owner
     from airflow_provider_milvus_backup.core.plan import BackupPlan
     from airflow_provider_milvus_backup.core.report import Reporter
     from airflow_provider_milvus_backup.core.restore import RestoreRun
     from airflow_provider_milvus_backup.core.restore_state import RestoreState
     from airflow_provider_milvus_backup.core.server import MilvusServer
     from airflow_provider_milvus_backup.core.settings import Settings
+    from airflow_provider_milvus_backup.core.state_store import Mirror
 
     Config = str | os.PathLike[str] | Mapping[str, Any]
 
@@ -64,6 +66,12 @@ class MilvusBackupHook(BaseHook):
         self.backup_bucket = backup_bucket
         self.backup_root_path = backup_root_path
         self.config = config
+        #: For whom the hook works; operators set it, so that a further try of the same task instance is known as such.
+        self.owner: Owner | None = None
+        #: A further place for the state of restores; operators set Airflow's state store where there is one.
+        self.mirror: Mirror | None = None
+        #: Whether a restore that is killed is undone.
+        self.cancel_on_kill = True
         self._stop = threading.Event()
 
     @classmethod
@@ -174,28 +182,41 @@ class MilvusBackupHook(BaseHook):
 
     # ---- backup ------------------------------------------------------------------------------------------------------------
 
-    def backup(self, backup_name: str, collections: str | Sequence[str] | None = None, strategy: str = "flush") -> dict[str, Any]:
+    def backup(
+        self,
+        backup_name: str,
+        collections: str | Sequence[str] | None = None,
+        strategy: str = "flush",
+        if_exists: str = "fail",
+        *,
+        timeout: float | None = None,
+    ) -> dict[str, Any]:
         """Back up the selected collections, everything when none are named, and return the summary.
 
         :param collections: ``coll``, ``db.coll``, ``db.*``; a list, or a string with commas
         :param strategy: ``flush`` (everything written so far), ``skip_flush`` (what is already flushed) or ``meta_only`` (no data)
+        :param if_exists: a finished backup has the name: ``fail``; ``skip``: return its summary; ``replace``: make it anew and remove the
+            old one after the commit. ``resume`` goes on with an unfinished attempt of somebody else
+        :param timeout: seconds the backup may take
         """
-        with self._backup_run() as run:
-            return run.backup(backup_name, collections, strategy).to_dict()
+        with self._backup_run(timeout) as run:
+            return run.backup(backup_name, collections, strategy, if_exists).to_dict()
 
-    def plan_backup(self, backup_name: str, collections: str | Sequence[str] | None = None, strategy: str = "flush") -> BackupPlan:
+    def plan_backup(
+        self, backup_name: str, collections: str | Sequence[str] | None = None, strategy: str = "flush", if_exists: str = "fail"
+    ) -> BackupPlan:
         """Flush and list; the first of the three phases of :meth:`backup`."""
-        with self._backup_run() as run, run.reporter.phase("Plan"):
-            return run.plan(backup_name, collections, strategy)
+        with self._backup_run() as run, run.writing(backup_name), run.reporter.phase("Plan"):
+            return run.plan(backup_name, collections, strategy, if_exists)
 
     def copy_backup(self, plan: BackupPlan) -> None:
         """Copy what is not there yet; the second phase."""
-        with self._backup_run() as run, run.reporter.phase("Copy"):
+        with self._backup_run() as run, run.writing(plan.backup.name), run.reporter.phase("Copy"):
             run.copy(plan)
 
     def commit_backup(self, plan: BackupPlan) -> dict[str, Any]:
         """Compare with the plan and write the meta files; the last phase. Returns the summary."""
-        with self._backup_run() as run, run.reporter.phase("Commit"):
+        with self._backup_run() as run, run.writing(plan.backup.name), run.reporter.phase("Commit"):
             return run.commit(plan).to_dict()
 
     # ---- restore -----------------------------------------------------------------------------------------------------------
@@ -205,18 +226,21 @@ class MilvusBackupHook(BaseHook):
     ) -> dict[str, Any]:
         """Restore, wait for Milvus to import, and return the summary.
 
-        :param timeout: seconds to wait for the import at most
+        :param restore_id: says which restore this is, so that calling again goes on with it; without one an error undoes everything
+        :param timeout: seconds the restore may take
         :param poll_interval: longest pause between two looks at the import jobs, in seconds
         :param options: as in :class:`~airflow_provider_milvus_backup.core.restore_plan.RestoreOptions`
         """
-        with self._restore_run() as run:
+        with self._restore_run(timeout, resumable=restore_id is not None) as run:
             state = self._start(run, backup_name, restore_id, options)
-            run.wait(state, timeout, poll_interval)
+            run.wait(state, poll_interval)
             return run.finish(state)
 
-    def start_restore(self, backup_name: str, restore_id: str | None = None, **options: Any) -> RestoreState:
+    def start_restore(
+        self, backup_name: str, restore_id: str | None = None, *, timeout: float | None = None, **options: Any
+    ) -> RestoreState:
         """Create the collections and submit the import jobs; :meth:`poll_restore` and :meth:`finish_restore` do the rest."""
-        with self._restore_run() as run:
+        with self._restore_run(timeout) as run:
             return self._start(run, backup_name, restore_id, options)
 
     def load_restore(self, backup_name: str, restore_id: str) -> RestoreState:
@@ -225,19 +249,31 @@ class MilvusBackupHook(BaseHook):
             return run.states.load(backup_name, restore_id)
 
     def poll_restore(self, state: RestoreState) -> bool:
-        """Look once at every import job that has not ended; returns whether all have. Raises ImportFailed."""
+        """Look once at every import job that has not ended; returns whether all are done. Raises ImportFailed."""
         with self._restore_run() as run:
             return run.poll(state)
 
     def wait_restore(self, state: RestoreState, timeout: float | None, poll_interval: float) -> None:
         """Wait until every import job has ended. Raises ImportFailed and WaitTimeout."""
-        with self._restore_run() as run:
-            run.wait(state, timeout, poll_interval)
+        with self._restore_run(timeout) as run:
+            run.wait(state, poll_interval)
 
-    def finish_restore(self, state: RestoreState) -> dict[str, Any]:
+    def finish_restore(self, state: RestoreState, timeout: float | None = None) -> dict[str, Any]:
         """Check rows, load, clean up; returns the summary, the same one when it is called again."""
-        with self._restore_run() as run:
+        with self._restore_run(timeout) as run:
             return run.finish(state)
+
+    def cancel_restore(self, backup_name: str, restore_id: str, token: str, why: str, grace: float) -> bool:
+        """Undo a restore, unless it is finished or a process other than the one with this token has gone on with it.
+
+        :param grace: seconds to wait for running imports to end
+        """
+        with self._restore_run() as run:
+            state = run.states.find(backup_name, restore_id)
+            if state is None or state.token != token or state.summary:
+                return False
+            run.cancel(state, why, grace)
+            return True
 
     @staticmethod
     def _start(run: RestoreRun, backup_name: str, restore_id: str | None, options: dict[str, Any]) -> RestoreState:
@@ -250,24 +286,34 @@ class MilvusBackupHook(BaseHook):
     # ---- the engine --------------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _backup_run(self) -> Iterator[BackupRun]:
+    def _backup_run(self, timeout: float | None = None) -> Iterator[BackupRun]:
         from airflow_provider_milvus_backup.core.backup import BackupRun
+        from airflow_provider_milvus_backup.core.patience import Patience
 
-        run = BackupRun.open(self.settings, self._reporter(), self._stop)
+        run = BackupRun.open(self.settings, self._reporter(), Patience(self._stop, timeout), self.owner)
         try:
             yield run
         finally:
             run.server.close()
 
     @contextlib.contextmanager
-    def _restore_run(self) -> Iterator[RestoreRun]:
+    def _restore_run(self, timeout: float | None = None, *, resumable: bool = True) -> Iterator[RestoreRun]:
+        from airflow_provider_milvus_backup.core.patience import Patience
         from airflow_provider_milvus_backup.core.restore import RestoreRun
 
-        run = RestoreRun.open(self.settings, self._reporter(), self._stop)
+        run = RestoreRun.open(
+            self.settings,
+            self._reporter(),
+            Patience(self._stop, timeout),
+            self.owner,
+            mirror=self.mirror,
+            resumable=resumable,
+            cancel_on_kill=self.cancel_on_kill,
+        )
         try:
             yield run
         finally:
-            run.server.close()
+            run.close()
 
     def _reporter(self) -> Reporter:
         from airflow_provider_milvus_backup.hooks.reporter import TaskReporter

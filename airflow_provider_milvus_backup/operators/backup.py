@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_milvus_backup.operators.base import MilvusBaseOperator, default_backup_name, fail_without_retry
+from airflow_provider_milvus_backup.operators.base import MilvusBaseOperator, default_backup_name, fail_without_retry, seconds
 
 if TYPE_CHECKING:
     from airflow_provider_milvus_backup._compat import Context
@@ -21,9 +22,12 @@ class MilvusBackupOperator(MilvusBaseOperator):
     :param collections: ``coll``, ``db.coll`` or ``db.*``, as a list or a string with commas; nothing means everything
     :param strategy: ``flush``: everything written before the task started; ``skip_flush``: what Milvus has already flushed;
         ``meta_only``: schemas and indexes without data
+    :param if_exists: a finished backup has the name: ``fail``; ``skip``: return its summary; ``replace``: make it anew and remove the old
+        one after the commit. ``resume`` goes on with an unfinished attempt of somebody else. A retry always goes on with its own
+    :param timeout: seconds (or a timedelta) that one try may take; by default as long as it needs
     """
 
-    template_fields: Sequence[str] = ("backup_name", "collections", "strategy", *MilvusBaseOperator.template_fields)
+    template_fields: Sequence[str] = ("backup_name", "collections", "strategy", "if_exists", *MilvusBaseOperator.template_fields)
     template_fields_renderers = {"collections": "json", "config": "yaml"}  # noqa: RUF012 (as in every Airflow operator)
     ui_color = "#e0f2fe"
 
@@ -33,16 +37,21 @@ class MilvusBackupOperator(MilvusBaseOperator):
         backup_name: str | None = None,
         collections: str | Sequence[str] | None = None,
         strategy: str = "flush",
+        if_exists: str = "fail",
+        timeout: float | timedelta | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.backup_name = backup_name
         self.collections = collections
         self.strategy = strategy
+        self.if_exists = if_exists
+        self.timeout = timeout
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Back up and return the summary."""
         name = self.backup_name or default_backup_name(context)
         self.log.info("backing up as %r", name)
         with fail_without_retry():
-            return self.hook.backup(name, self.collections, self.strategy)
+            self.take_up(context)
+            return self.hook.backup(name, self.collections, self.strategy, self.if_exists, timeout=seconds(self.timeout, "timeout"))

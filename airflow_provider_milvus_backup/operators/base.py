@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import timezone
+from datetime import timedelta, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvus_backup._compat import AirflowFailException, BaseOperator
-from airflow_provider_milvus_backup.core.errors import Cancelled, MilvusBackupError
+from airflow_provider_milvus_backup.core.errors import Cancelled, ConfigError, MilvusBackupError
 from airflow_provider_milvus_backup.hooks.milvus_backup import MilvusBackupHook
 
 if TYPE_CHECKING:
     from airflow_provider_milvus_backup._compat import Context
+    from airflow_provider_milvus_backup.core.lease import Owner
 
 
 class MilvusBaseOperator(BaseOperator):
@@ -61,6 +62,11 @@ class MilvusBaseOperator(BaseOperator):
         """Return the hook for the rendered arguments."""
         return hook_of(self)
 
+    def take_up(self, context: Context) -> None:
+        """Tell the hook for which try of which task instance it works."""
+        self.hook.owner = owner_of(context)
+        self.hook.mirror = mirror_of(context)
+
     def on_kill(self) -> None:
         """Ask the engine to stop; ``execute`` then raises, so that a killed task never ends as a success."""
         self.hook.cancel()
@@ -93,6 +99,57 @@ def task_identity(context: Context) -> tuple[str, str, str, int]:
     """Return (dag id, run id, task id, map index) of the task instance."""
     ti: Any = context["ti"]
     return ti.dag_id, ti.run_id, ti.task_id, -1 if ti.map_index is None else ti.map_index
+
+
+def owner_of(context: Context) -> Owner:
+    """Return who works: the same identity in every try of a task instance, another round after it was cleared.
+
+    Airflow counts the tries of a cleared task on and raises ``max_tries`` to leave room for the task's own retries again.
+    """
+    from airflow_provider_milvus_backup.core.lease import Owner
+
+    ti: Any = context["ti"]
+    allowed, retries = getattr(ti, "max_tries", None), getattr(context.get("task"), "retries", None)
+    cleared = max(0, allowed - retries) if isinstance(allowed, int) and isinstance(retries, int) else 0
+    identity = "/".join(map(str, task_identity(context)))
+    return Owner(identity, cleared, ti.try_number)
+
+
+class TaskStateStore:
+    """Airflow's store for what a task instance keeps from try to try (Airflow 3.3 and later)."""
+
+    KEY = "milvus_restore"
+
+    def __init__(self, store: Any) -> None:
+        self.store = store
+
+    def get(self) -> str | None:
+        """Return what was set last."""
+        kept = self.store.get(self.KEY, default=None)
+        return kept if isinstance(kept, str) else None
+
+    def set(self, content: str) -> None:
+        """Keep the content."""
+        self.store.set(self.KEY, content)
+
+
+def mirror_of(context: Context) -> TaskStateStore | None:
+    """Return Airflow's state store, None where there is none."""
+    store = context.get("task_state_store")
+    return None if store is None else TaskStateStore(store)
+
+
+def seconds(timeout: float | timedelta | None, what: str) -> float | None:
+    """Return a timeout in seconds; raises ConfigError unless it is more than none."""
+    if timeout is None:
+        return None
+    try:
+        value = timeout.total_seconds() if isinstance(timeout, timedelta) else float(timeout)
+    except (TypeError, ValueError):
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ConfigError(f"{what} {timeout!r} is not a number of seconds above 0, nor a timedelta")
+    return value
 
 
 def default_backup_name(context: Context) -> str:

@@ -73,10 +73,12 @@ class MilvusImportSensor(BaseSensorOperator):
     @cached_property
     def hook(self) -> MilvusBackupHook:
         """Return the hook for the rendered arguments."""
-        return hook_of(self)
+        hook = hook_of(self)
+        hook.cancel_on_kill = False  # the restore is another task's
+        return hook
 
     def on_kill(self) -> None:
-        """Ask the engine to stop."""
+        """Ask the engine to stop looking; the restore goes on."""
         self.hook.cancel()
 
     def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002
@@ -94,6 +96,25 @@ class MilvusImportSensor(BaseSensorOperator):
         looked = self.poke(context)
         if looked.is_done:
             return looked.xcom_value
+        self._defer(time.time() + self.timeout)
+        return None
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
+        """Go on after the trigger has fired."""
+        looked = self.poke(context)
+        if looked.is_done:
+            return looked.xcom_value
+        if not isinstance(event, dict) or event.get("status") == "error" or event.get("deadline") is None:
+            # Not the sensor's timeout, which no retry follows: the jobs are still running, and the next try can wait for them.
+            raise RuntimeError(f"import jobs are still running, but the trigger no longer watches them; it sent {event!r}")
+        if event.get("status") != "timeout":  # failed jobs were submitted again
+            self._defer(float(event["deadline"]))
+        message = event.get("message") or "the trigger sent no message"
+        if self.soft_fail:
+            raise AirflowSkipException(message)
+        raise AirflowSensorTimeout(message)
+
+    def _defer(self, deadline: float) -> None:
         state = self._state()
         self.defer(
             trigger=MilvusImportTrigger(
@@ -102,26 +123,12 @@ class MilvusImportSensor(BaseSensorOperator):
                 backup_name=state.backup_name,
                 restore_id=state.restore_id,
                 poll_interval=self.poke_interval,
-                deadline=time.time() + self.timeout,
+                deadline=deadline,
                 config=self.config if isinstance(self.config, str) else None,
             ),
             method_name="execute_complete",
-            timeout=timedelta(seconds=self.timeout + 60),
+            timeout=timedelta(seconds=max(0.0, deadline - time.time()) + 60),
         )
-        return None
-
-    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
-        """Go on after the trigger has fired."""
-        looked = self.poke(context)
-        if looked.is_done:
-            return looked.xcom_value
-        if not isinstance(event, dict) or event.get("status") != "timeout":
-            # Not the sensor's timeout, which no retry follows: the jobs are still running, and the next try can wait for them.
-            raise RuntimeError(f"import jobs are still running, but the trigger no longer watches them; it sent {event!r}")
-        message = event.get("message") or "the trigger sent no message"
-        if self.soft_fail:
-            raise AirflowSkipException(message)
-        raise AirflowSensorTimeout(message)
 
     def _state(self) -> RestoreState:
         named: Mapping[str, Any] = self.restore or {"backup_name": self.backup_name, "restore_id": self.restore_id}

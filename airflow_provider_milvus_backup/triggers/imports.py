@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -13,8 +14,10 @@ from airflow_provider_milvus_backup._compat import BaseTrigger, TriggerEvent, ge
 if TYPE_CHECKING:
     from airflow_provider_milvus_backup.core.imports import JobStatus
 
-#: Looks that may fail one after the other before the trigger gives up; with the pauses between them a good five minutes.
-MAX_FAILURES = 20
+#: Seconds for which looks may fail before the trigger gives up: Milvus may be restarting.
+BUDGET = 300.0
+#: Seconds that undoing a restore may take when its task is marked or cleared; Airflow waits for thirty.
+ON_KILL_SECONDS = 28.0
 #: Seconds a trigger runs at least. Airflow 3 may notice five seconds late that a task has deferred; when the trigger has fired by
 #: then, the scheduler takes the resumed task for one that ended without a word and fails it (apache/airflow issues 71580, 72716).
 EARLIEST = 8.0
@@ -22,10 +25,31 @@ EARLIEST = 8.0
 _CONCURRENT = 32
 
 
-class MilvusImportTrigger(BaseTrigger):
-    """Fires once, when all import jobs have ended, one has failed, or the deadline is over. It only looks and never changes anything.
+#: What is persisted: a contract with every later release.
+_ARGUMENTS = (
+    "milvus_conn_id",
+    "job_ids",
+    "backup_name",
+    "restore_id",
+    "poll_interval",
+    "deadline",
+    "config",
+    "token",
+    "cancel_on_kill",
+    "aws_conn_id",
+    "backup_aws_conn_id",
+    "backup_bucket",
+    "backup_root_path",
+)
 
-    The event is ``{"status": "success" | "failed" | "timeout" | "error", "message", "backup_name", "restore_id"}``.
+
+class MilvusImportTrigger(BaseTrigger):
+    """Fires once, when all import jobs have ended, one has failed, or the deadline is over.
+
+    It only looks, but for one case: when a user marks or clears the waiting task (Airflow 3.3 and later), it undoes the restore, unless a
+    new try has gone on with it by then.
+
+    The event is ``{"status": "success" | "failed" | "timeout" | "error", "message", "backup_name", "restore_id", "deadline"}``.
 
     :param milvus_conn_id: the ``milvus`` connection
     :param job_ids: the import jobs to wait for
@@ -34,6 +58,9 @@ class MilvusImportTrigger(BaseTrigger):
     :param poll_interval: longest pause between two looks, in seconds
     :param deadline: when to give up, in seconds since the epoch
     :param config: path of a backup.yaml, readable in the triggerer
+    :param token: the process that submitted the jobs; a restore that another one has gone on with is not undone
+    :param cancel_on_kill: undo the restore when a user marks or clears the task
+    :param aws_conn_id, backup_aws_conn_id, backup_bucket, backup_root_path: as in the hook; needed to undo
     """
 
     def __init__(
@@ -45,6 +72,12 @@ class MilvusImportTrigger(BaseTrigger):
         poll_interval: float = 5.0,
         deadline: float | None = None,
         config: str | None = None,
+        token: str = "",
+        cancel_on_kill: bool = False,
+        aws_conn_id: str | None = None,
+        backup_aws_conn_id: str | None = None,
+        backup_bucket: str | None = None,
+        backup_root_path: str | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.milvus_conn_id = milvus_conn_id
@@ -54,21 +87,16 @@ class MilvusImportTrigger(BaseTrigger):
         self.poll_interval = poll_interval
         self.deadline = deadline
         self.config = config
+        self.token = token
+        self.cancel_on_kill = cancel_on_kill
+        self.aws_conn_id = aws_conn_id
+        self.backup_aws_conn_id = backup_aws_conn_id
+        self.backup_bucket = backup_bucket
+        self.backup_root_path = backup_root_path
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments; connections go by id, so no secret is among them."""
-        return (
-            f"{type(self).__module__}.{type(self).__qualname__}",
-            {
-                "milvus_conn_id": self.milvus_conn_id,
-                "job_ids": self.job_ids,
-                "backup_name": self.backup_name,
-                "restore_id": self.restore_id,
-                "poll_interval": self.poll_interval,
-                "deadline": self.deadline,
-                "config": self.config,
-            },
-        )
+        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in _ARGUMENTS}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look at the jobs until there is something to say."""
@@ -115,7 +143,7 @@ class MilvusImportTrigger(BaseTrigger):
         from airflow_provider_milvus_backup.core import imports
         from airflow_provider_milvus_backup.core.errors import ServerError
 
-        pending, pause, failures = list(self.job_ids), imports.FIRST_POLL, 0
+        pending, pause, answered = list(self.job_ids), imports.FIRST_POLL, time.monotonic()
         gate = asyncio.Semaphore(_CONCURRENT)
 
         async def look(job_id: int) -> JobStatus:
@@ -125,12 +153,12 @@ class MilvusImportTrigger(BaseTrigger):
         while True:
             try:
                 statuses = await asyncio.gather(*(look(job_id) for job_id in pending))
-                failures = 0
+                answered = time.monotonic()
             except ServerError as error:
-                failures += 1
-                if not error.retryable or failures >= MAX_FAILURES:
+                silent = time.monotonic() - answered
+                if not error.retryable or silent >= BUDGET:
                     raise
-                self.log.warning("could not look at the import jobs (%s of %s): %s", failures, MAX_FAILURES, error)
+                self.log.warning("could not look at the import jobs for %.0f s, giving up after %.0f s: %s", silent, BUDGET, error)
                 statuses = []
             for status in statuses:
                 if status.state in (imports.JobState.FAILED, imports.JobState.UNKNOWN):
@@ -149,5 +177,44 @@ class MilvusImportTrigger(BaseTrigger):
 
     def _event(self, status: str, message: str) -> TriggerEvent:
         return TriggerEvent(  # type: ignore[no-untyped-call]
-            {"status": status, "message": message, "backup_name": self.backup_name, "restore_id": self.restore_id}
+            {
+                "status": status,
+                "message": message,
+                "backup_name": self.backup_name,
+                "restore_id": self.restore_id,
+                "deadline": self.deadline,
+            }
         )
+
+    async def on_kill(self) -> None:
+        """Undo the restore, for a user has marked or cleared the task (Airflow 3.3 and later).
+
+        After a clear this may come when the new try is at work; that one has put a token of its own into the restore's state by then.
+        """
+        if not (self.cancel_on_kill and self.token):
+            return
+        from asgiref.sync import sync_to_async
+
+        undoing = asyncio.ensure_future(sync_to_async(self._undo, thread_sensitive=False)())
+        until = time.monotonic() + ON_KILL_SECONDS
+        while not undoing.done() and (left := until - time.monotonic()) > 0:
+            # Airflow cancels this coroutine again in every one of its loops.
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([undoing], timeout=left)
+        if not undoing.done():
+            self.log.warning("restore %s is not undone after %.0f s; the next restore drops what is left", self.restore_id, ON_KILL_SECONDS)
+        elif (error := undoing.exception()) is not None:
+            self.log.warning("restore %s could not be undone: %s", self.restore_id, error)
+        elif undoing.result():
+            self.log.info("restore %s was undone, for its task was marked or cleared", self.restore_id)
+        else:
+            self.log.info("restore %s is finished, or a new try has gone on with it; nothing is undone", self.restore_id)
+
+    def _undo(self) -> bool:
+        from airflow_provider_milvus_backup.hooks.milvus_backup import MilvusBackupHook
+
+        hook = MilvusBackupHook(
+            self.milvus_conn_id, self.aws_conn_id, self.backup_aws_conn_id, self.backup_bucket, self.backup_root_path, self.config
+        )
+        grace = ON_KILL_SECONDS - 8
+        return hook.cancel_restore(self.backup_name, self.restore_id, self.token, "its task was marked or cleared", grace)

@@ -16,8 +16,11 @@ import obstore
 from obstore.store import S3Store
 from pymilvus import MilvusClient
 
-from airflow_provider_milvus_backup.core.backup import FLUSH, BackupRun
+from airflow_provider_milvus_backup.core.backup import BackupRun
+from airflow_provider_milvus_backup.core.lease import Owner
 from airflow_provider_milvus_backup.core.names import CollectionName
+from airflow_provider_milvus_backup.core.patience import Patience
+from airflow_provider_milvus_backup.core.plan import FLUSH
 from airflow_provider_milvus_backup.core.report import Reporter
 from airflow_provider_milvus_backup.core.restore import RestoreRun
 from airflow_provider_milvus_backup.core.restore_plan import RestoreOptions
@@ -145,23 +148,32 @@ class Cluster:
             if name.collection in self.client(name.database).list_collections():
                 self.client(name.database).drop_collection(name.collection)
 
-    def backup(self, name: str, collections: Any = None, strategy: str = FLUSH, *, settings: Settings | None = None) -> dict[str, Any]:
+    def backup(
+        self,
+        name: str,
+        collections: Any = None,
+        strategy: str = FLUSH,
+        if_exists: str = "fail",
+        *,
+        settings: Settings | None = None,
+        owner: Owner | None = None,
+    ) -> dict[str, Any]:
         """Back up and return the summary."""
-        run = BackupRun.open(settings or self.settings, Reporter(self.log))
+        run = BackupRun.open(settings or self.settings, Reporter(self.log), owner=owner)
         try:
-            return run.backup(name, collections, strategy).to_dict()
+            return run.backup(name, collections, strategy, if_exists).to_dict()
         finally:
             run.server.close()
 
     def restore(self, name: str, *, settings: Settings | None = None, restore_id: str = "", **options: Any) -> dict[str, Any]:
-        """Restore, wait, finish, and return the summary."""
-        run = RestoreRun.open(settings or self.settings, Reporter(self.log))
+        """Restore, wait, finish, and return the summary; with a ``restore_id`` an error that passes leaves it to a further try."""
+        run = RestoreRun.open(settings or self.settings, Reporter(self.log), Patience(timeout=280), resumable=bool(restore_id))
         try:
             state = run.start(name, restore_id or f"{name}-{len(self.log.lines)}", RestoreOptions(**options))
-            run.wait(state, 280, 1.0)
+            run.wait(state, 1.0)
             return run.finish(state)
         finally:
-            run.server.close()
+            run.close()
 
     def contents(self, name: CollectionName, *, load: bool = True) -> data.Contents:
         """Return every row of a collection, loading it completely first."""

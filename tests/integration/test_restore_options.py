@@ -156,10 +156,10 @@ def test_a_large_partition_comes_back_in_several_jobs(a: Cluster, zoo: Zoo) -> N
 def test_another_worker_can_finish_what_one_has_started(a: Cluster) -> None:
     one, other = RestoreRun.open(a.settings, Reporter(a.log)), RestoreRun.open(a.settings, Reporter(a.log))
     one.start("options", "handed-over", RestoreOptions(collections="options.first", suffix="_over"))
-    one.server.close()
+    one.close()
     state = other.states.load("options", "handed-over")
-    other.wait(state, 280, 1.0)
+    other.wait(state, 1.0)
     summary: dict[str, Any] = other.finish(state)
     assert other.finish(other.states.load("options", "handed-over")) == summary
-    other.server.close()
+    other.close()
     assert sorted(a.contents(CollectionName("options", "first_over"), load=False)["_default"]) == list(range(50))

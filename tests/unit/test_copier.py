@@ -164,7 +164,7 @@ def test_stop_ends_it_at_once(copy_seconds: float) -> None:
 
     threading.Timer(0.5, hang).start()
     started = time.monotonic()
-    with pytest.raises(Cancelled, match=r"stopped while copying; [\d,]+ of 100,000 objects were copied"):
+    with pytest.raises(Cancelled, match=r"stopped while copying: [\d,]+ of 100,000 objects are there"):
         store.run(concurrency=16, stop=stop)
     timer.join()
     assert time.monotonic() - started < 3

@@ -14,7 +14,7 @@ from airflow_provider_milvus_backup.core import layout
 from airflow_provider_milvus_backup.core.errors import BackupDamaged, UnsupportedFormat
 from airflow_provider_milvus_backup.core.jsonreader import MAX_INT64
 from airflow_provider_milvus_backup.core.meta_reader import from_files
-from airflow_provider_milvus_backup.core.names import CollectionName, check_backup_name
+from airflow_provider_milvus_backup.core.names import CollectionName, building_name, check_backup_name
 from airflow_provider_milvus_backup.core.plan import BackupPlan
 from airflow_provider_milvus_backup.core.restore_state import Job, RestoreState, Target
 from tests.unit.test_fuzz_readers import BIG, FUZZ, check_copies, documented, hostile, junk, mutate, written
@@ -51,20 +51,21 @@ def test_a_plan_with_a_hostile_place_is_refused_or_writes_only_below_its_backup(
 
 JOB = Job("_default", "backup/demo/binlogs/insert_log/1/2/", "backup/demo/binlogs/delta_log/1/2/", 10, 20, 1, 4711, "running")
 DOCS = CollectionName("default", "docs")
-STATE = RestoreState(
-    "0a1b2c3d", "demo", [Target(DOCS, DOCS, created=True, load=None, aliases=["live"], jobs=[JOB])], staged=True, started=1.0
-)
+BUILDING = building_name(DOCS, "0a1b2c3d")
+TARGET = Target(DOCS, DOCS, BUILDING, load=None, aliases=["live"], jobs=[JOB])
+STATE = RestoreState("0a1b2c3d", "demo", [TARGET], staged=True, started=1.0, deadline=2.0, databases=["shop"], left=[BUILDING])
 STATE_DOCUMENT = json.loads(STATE.to_json())
 
 
 def check_state(content: bytes) -> None:
     with documented(BackupDamaged):
         state = RestoreState.from_json(content)
-        assert layout.staging_dir(state.restore_id).count("/") == 1
-        check_backup_name(state.backup_name)
+        if (state.restore_id, state.backup_name) != (STATE.restore_id, STATE.backup_name):
+            return  # no state of this restore: StateStore.find takes it for none
         assert isinstance(state.summary, dict)
         assert all(0 < job_id <= MAX_INT64 for job_id in state.pending())
-        assert all(len(name) == 2 for target in state.targets for name in (target.source, target.name))
+        assert all(len(name) == 2 for target in state.targets for name in (target.source, target.name, target.building))
+        assert all(state.tag(target, job).startswith("0a1b2c3d/") for target, job in state.jobs())
         assert RestoreState.from_json(state.to_json()) == state
         seconds = max(0.0, time.time() - state.started)
         assert state.table(seconds)
@@ -78,11 +79,27 @@ def test_a_changed_state_is_refused_or_is_a_state(data: st.DataObject) -> None:
 
 
 @settings(FUZZ, max_examples=100)
-@given(st.sampled_from([*STATE_DOCUMENT, "source", "target"]), hostile | st.lists(st.text(max_size=3), max_size=3))
+@given(st.sampled_from([*STATE_DOCUMENT, "source", "target", "building"]), hostile | st.lists(st.text(max_size=3), max_size=3))
 def test_a_state_with_one_hostile_value_is_refused_or_is_a_state(key: str, value: Any) -> None:
     document = copy.deepcopy(STATE_DOCUMENT)
-    inside = {"source": "source", "target": "name"}
+    inside = {"source": "source", "target": "name", "building": "building"}
     (document["targets"][0] if key in inside else document)[inside.get(key, key)] = value
+    check_state(json.dumps(document).encode())
+
+
+@settings(FUZZ, max_examples=60)
+@given(st.sampled_from(list(STATE_DOCUMENT["targets"][0]["jobs"][0])), hostile)
+def test_a_state_with_a_hostile_job_is_refused_or_is_a_state(key: str, value: Any) -> None:
+    document = copy.deepcopy(STATE_DOCUMENT)
+    document["targets"][0]["jobs"][0][key] = value
+    check_state(json.dumps(document).encode())
+
+
+@settings(FUZZ, max_examples=40)
+@given(st.sampled_from([*range(-2, 3), 2**63 - 1, 2**63, 2**64 - 1, 2**64]))
+def test_a_job_whose_id_cannot_be_sent_is_refused(job_id: int) -> None:
+    document = copy.deepcopy(STATE_DOCUMENT)
+    document["targets"][0]["jobs"][0]["job_id"] = job_id
     check_state(json.dumps(document).encode())
 
 

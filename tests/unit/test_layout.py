@@ -150,4 +150,4 @@ def test_every_key_of_a_backup_lies_inside_its_directory(root: str, name: str, c
 
 
 def test_staging_lies_outside_the_root_path_of_milvus() -> None:
-    assert layout.staging_dir("abc") == "restore-temp-abc/"
+    assert layout.staging_dir("abc") == "restore-temp-ba7816bf8f01cfea/"

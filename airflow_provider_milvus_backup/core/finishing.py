@@ -1,0 +1,96 @@
+"""The end of a restore: compare rows, load, give the collections their names, remove what is no longer needed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from . import targets, undoing
+from .binlog import count_rows
+from .ends import Ends
+from .errors import ImportFailed, RowsMissing
+from .names import CollectionName, replaced_name
+from .restore_plan import REPLACE, RestoreOptions
+from .restore_state import Job, RestoreState, Target
+from .state_store import StateStore
+
+
+def finish(ends: Ends, states: StateStore, state: RestoreState) -> float:
+    """Finish a restore all of whose jobs are done; returns the seconds since it began. Each step may be repeated by a further try.
+
+    :raises RowsMissing, ImportFailed: the rows are not those of the backup
+    :raises TargetExists: somebody else has taken a name meanwhile
+    """
+    waiting = [target for target in state.targets if not target.done]
+    _check_rows(ends, waiting, sum(max(0, job.rows - job.imported) for _, job in state.jobs()))
+    _load(ends, waiting)
+    options = RestoreOptions.from_text(state.options)
+    for target in waiting:
+        if not target.append:
+            old = replaced_name(target.name, state.restore_id)
+            targets.give_name(ends.server, target, old, replace=options.if_exists == REPLACE, reporter=ends.reporter)
+        for alias in target.aliases:
+            ends.server.create_alias(target.name, alias)
+        target.done = True
+        states.save(state)
+    undoing.drop_left(ends, state)
+    undoing.remove_staged(ends, state)
+    undoing.sweep(ends, state)
+    seconds = max(0.0, time.time() - state.started)
+    state.summary = state.finished(seconds)
+    states.save(state)
+    return seconds
+
+
+def _check_rows(ends: Ends, waiting: Sequence[Target], left_out: int) -> None:
+    for target in waiting:
+        for job in target.jobs:
+            short = job.rows - job.imported
+            if short > 0 and short > (deleted := _count_deletes(ends, job)):
+                raise RowsMissing(
+                    f"import job {job.job_id} into {target.name}, partition {job.partition!r}, ended as completed with {job.imported:,} of "
+                    f"{job.rows:,} rows, and only {deleted:,} were deleted before the backup; Milvus may read another bucket than "
+                    f"{ends.milvus_store.location}. What this restore had created is dropped again"
+                )
+        if not target.append and (there := sum(segment.rows for segment in ends.server.segments(_now(ends, target)))) > target.rows:
+            raise ImportFailed(
+                f"{target.building} holds {there:,} rows, but the import jobs of this restore brought {target.rows:,}: somebody else "
+                "wrote into it. What this restore had created is dropped again; restore again"
+            )
+    if left_out:
+        ends.reporter.line(f"{left_out:,} rows were deleted before the backup and stay deleted")
+
+
+def _count_deletes(ends: Ends, job: Job) -> int:
+    if not job.deltas:
+        return 0
+    below = job.deltas.rpartition("/")[0]
+    keys = [item.key for item in ends.milvus_store.objects(below) if item.key.startswith(job.deltas)]
+    return sum(count_rows(ends.milvus_store.read(key), key) for key in keys)
+
+
+def _load(ends: Ends, waiting: Sequence[Target]) -> None:
+    """Load what is to be loaded, and return when it is; nothing has its name before."""
+    loading = [target for target in waiting if target.refresh or target.load != []]
+    for target in loading:
+        if target.refresh:
+            ends.server.load(_now(ends, target), refresh=True)
+        else:
+            ends.server.load(_now(ends, target), partitions=target.load)
+    pause = 0.1
+    while loading := [target for target in loading if not _is_loaded(ends, target)]:
+        names = ", ".join(str(target.name) for target in loading[:5])
+        ends.patience.pause(pause, f"Milvus was loading {names}; all rows are imported, and a retry goes on from here")
+        ends.reporter.progress(f"waiting for Milvus to load {names}")
+        pause = min(1.0, pause * 1.5)
+
+
+def _now(ends: Ends, target: Target) -> CollectionName:
+    """Return the name the collection has now: a try before this one may have given it its own already."""
+    return target.name if ends.server.collection_id(target.name) == target.collection_id else target.building
+
+
+def _is_loaded(ends: Ends, target: Target) -> bool:
+    # A collection that is told to refresh stays loaded meanwhile, and its new rows are not found yet.
+    name = _now(ends, target)
+    return ends.server.refreshed(name) if target.refresh else ends.server.load_state(name) == "Loaded"

@@ -1,0 +1,50 @@
+"""Copying a backup's objects into Milvus's bucket, for the time of a restore."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from . import layout, meta
+from .copier import Copy, Progress, copy_objects
+from .ends import Ends
+from .errors import RestoreError
+from .report import duration
+from .report import size as written
+from .restore_plan import expected_objects
+from .restore_state import RestoreState
+
+
+def stage(ends: Ends, state: RestoreState, collections: Sequence[meta.Collection]) -> None:
+    """Copy the objects of these collections to where Milvus can read them, as far as they are not there yet.
+
+    :raises RestoreError: an object did not arrive
+    """
+    source = layout.binlogs_dir(ends.backups.location.root_path, state.backup_name)
+    staging = layout.staging_dir(state.restore_id) + "binlogs/"
+    wanted = [Copy(key, staging + key[len(source) :], size) for c in collections for key, size in expected_objects(c, source)]
+    there = {item.key: item.size for item in ends.milvus_store.objects(staging)}
+    copies = [copy for copy in wanted if there.get(copy.destination) != copy.size]
+    progress = Progress(len(copies), sum(copy.size for copy in copies))
+    ends.reporter.line(
+        f"staging {len(copies):,} objects, {written(progress.total_bytes)}, in s3://{ends.milvus_store.location.bucket}/{staging}"
+        + (f"; {len(wanted) - len(copies):,} are there already" if len(copies) < len(wanted) else "")
+    )
+    copy_objects(
+        ends.backups,
+        ends.milvus_store,
+        copies,
+        progress,
+        concurrency=ends.settings.concurrency,
+        streaming=ends.settings.streaming,
+        multipart_threshold=ends.settings.multipart_threshold,
+        report=ends.reporter.copying,
+        patience=ends.patience,
+    )
+    there = {item.key: item.size for item in ends.milvus_store.objects(staging)}
+    wrong = [copy.destination for copy in wanted if there.get(copy.destination) != copy.size]
+    if wrong:
+        raise RestoreError(f"{len(wrong):,} staged objects are missing or have another size ({', '.join(wrong[:3])}); try again")
+    ends.reporter.line(
+        f"staged {progress.objects:,} objects in {duration(progress.seconds)} "
+        f"({written(progress.bytes / max(progress.seconds, 1e-9))}/s, {progress.mode})"
+    )
