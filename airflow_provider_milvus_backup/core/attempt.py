@@ -84,8 +84,8 @@ def decide(name: str, place: str, owner: Owner, if_exists: str, committed: str |
             return Action.RETURN
         if if_exists == FAIL:
             raise BackupExists(
-                f"backup {name!r} already exists in {place}; choose another name, or say if_exists='skip' (keep it) or 'replace' "
-                "(make it anew)"
+                f"backup {name!r} already exists in {place}; choose another name or delete it first, or say if_exists='skip' (keep it) "
+                "or 'replace' (make it anew)"
             )
         return Action.REPLACE if if_exists == REPLACE else Action.RETURN
     if attempt is not None:

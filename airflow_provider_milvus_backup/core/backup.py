@@ -181,7 +181,7 @@ class BackupRun:
             server_version=backup.server_version,
             strategy=strategy,
             collections=[CollectionSummary.of(collection) for collection in backup.collections],
-            seconds=seconds,
+            seconds=round(seconds, 3),  # as it is written down, so that a retry returns the same
         )
 
     def _provider_key(self, name: str, file: str) -> str:
@@ -206,7 +206,6 @@ class BackupRun:
         resumed = action is Action.RESUME and earlier
         attempt = Attempt(earlier.backup_id if earlier and resumed else str(uuid.uuid4()), self.owner, finished or "")
         recorded = self._recorded(name)
-        self.destination.write(self._provider_key(name, ATTEMPT_FILE), attempt.to_json())
         if resumed:
             self.reporter.line(f"going on with the unfinished attempt of {resumed.owner}")
 
@@ -222,6 +221,7 @@ class BackupRun:
             databases=[meta.Database(database) for database in self.server.databases() if database in used],
         )
         plan = BackupPlan(backup, strategy, self.source.location.root_path, self.destination.location.root_path, finished or "")
+        self.destination.write(self._provider_key(name, ATTEMPT_FILE), attempt.to_json())
         plan = self._settle(plan, recorded)
         objects = sum(1 for _ in plan.copies())
         ends = f"from {self.source.location.uri} to {self.destination.location.uri}"

@@ -18,7 +18,7 @@ from .ends import Ends
 from .errors import BackupInUse, Cancelled, ImportFailed, MilvusBackupError, RestoreError, ServerUnreachable, StorageDenied, TakenOver
 from .imports import Failure, JobState
 from .lease import Lease, Owner
-from .names import check_restore_id, short_id
+from .names import check_backup_name, check_restore_id, short_id
 from .patience import Backoff, Patience
 from .reader import committed, read_backup
 from .report import Reporter, counted
@@ -96,6 +96,7 @@ class RestoreRun:
         :raises ConfigError, TargetExists, SchemaMismatch, UnsupportedServer: it cannot be restored like this, here
         """
         options = options or RestoreOptions()
+        check_backup_name(backup_name)
         check_restore_id(restore_id)
         options.check()
         with self.ends.reporter.phase("Plan"):
@@ -239,6 +240,8 @@ class RestoreRun:
             return True
         self._work_on(state)
         with self._undoing(state):
+            if not all(job.job_id for target, job in state.jobs() if not target.done):  # whoever began it died while submitting
+                self._submit(state, read_backup(self.ends.backups, state.backup_name))
             news, failed = False, []
             for target, job in state.jobs():
                 if job.ended or not job.job_id or target.done:
@@ -302,10 +305,12 @@ class RestoreRun:
         Finishing twice does nothing the second time.
 
         :raises RowsMissing: fewer rows arrived than were backed up; what this restore created is dropped again
+        :raises RestoreError: import jobs are still running
         """
+        if not self.poll(state):
+            raise RestoreError(f"nothing can be finished yet: {self._still_running(state)}")
         if state.summary:
             return state.summary
-        self._work_on(state)
         with self.ends.reporter.phase("Finish"), self._undoing(state):
             self.ends.patience.check(f"all rows were imported. {self._how_to_go_on(state)}")
             seconds = finishing.finish(self.ends, self.states, state)

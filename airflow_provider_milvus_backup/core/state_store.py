@@ -77,6 +77,11 @@ class StateStore:
                 "everything to it"
             ) from None
 
+    def forget(self, state: RestoreState) -> None:
+        """Remove the state of a restore that has done nothing."""
+        if place := self._places(state.backup_name, state.restore_id).get(state.place):
+            place[0].delete([place[1]])
+
     def find(self, backup_name: str, restore_id: str) -> RestoreState | None:
         """Return the state of a restore that was started earlier, maybe by another worker; None when there is none."""
         check_backup_name(backup_name)

@@ -56,7 +56,10 @@ def undo(ends: Ends, states: StateStore, state: RestoreState, why: str, grace: f
     for database in state.databases if not state.left else []:
         if not any(target.done and target.name.database == database for target in state.targets):
             _try(ends, f"drop database {database!r}", lambda database=database: ends.server.drop_database(database))  # type: ignore[misc]
-    _try(ends, "write down what is left", lambda: states.save(state))
+    if state.left or any(job.job_id for _, job in state.jobs()):
+        _try(ends, "write down what is left", lambda: states.save(state))
+    else:
+        _try(ends, "forget it", lambda: states.forget(state))
 
 
 def drop_left(ends: Ends, state: RestoreState, until: float = 0.0) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,10 +61,20 @@ def run(dag: Any, conf: dict[str, Any] | None = None) -> Run:
     return Run(dag.test(run_conf=conf))
 
 
-def context(task: Any, **more: Any) -> Any:
-    """Return as much of a task's context as the operators look at."""
-    ti = SimpleNamespace(dag_id="by_hand", run_id="manual__1", task_id=task.task_id, map_index=-1, try_number=1)
-    return {"ti": ti, "task_instance": ti, "dag_run": SimpleNamespace(run_after=None), **more}
+def context(task: Any, try_number: int = 1, cleared: int = 0, **more: Any) -> Any:
+    """Return as much of a task's context as the operators look at.
+
+    :param cleared: how often the task instance was cleared; Airflow then raises ``max_tries`` by what it has tried
+    """
+    ti = SimpleNamespace(
+        dag_id="by_hand",
+        run_id="manual__1",
+        task_id=task.task_id,
+        map_index=-1,
+        try_number=try_number,
+        max_tries=task.retries + cleared,
+    )
+    return {"ti": ti, "task_instance": ti, "task": task, "dag_run": SimpleNamespace(run_after=None), **more}
 
 
 def deferred_by(call: Callable[[], Any]) -> Any:
@@ -76,6 +88,20 @@ def deferred_by(call: Callable[[], Any]) -> Any:
     raise AssertionError("the task did not defer")
 
 
+def meanwhile(happened: Callable[[], bool], action: Callable[[], Any], pause: float = 0.02) -> threading.Thread:
+    """Do something in another thread as soon as something has happened: Airflow calls ``on_kill`` in the middle of ``execute``."""
+
+    def watch() -> None:
+        deadline = time.monotonic() + 60
+        while not happened() and time.monotonic() < deadline:
+            time.sleep(pause)
+        action()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    return thread
+
+
 def fired(trigger: Any) -> dict[str, Any]:
     """Run a trigger to its end and return the payload of its one event."""
 
@@ -83,5 +109,5 @@ def fired(trigger: Any) -> dict[str, Any]:
         return [event.payload async for event in trigger.run()]
 
     (payload,) = asyncio.run(asyncio.wait_for(run(), 120))
-    assert set(payload) == {"status", "message", "backup_name", "restore_id"}
+    assert set(payload) == {"status", "message", "backup_name", "restore_id", "deadline"}
     return dict(payload)

@@ -1,7 +1,7 @@
 """Two real Milvus, one real S3, and collections to back up, shared by the whole test session.
 
 Milvus A keeps its data in ``a-bucket``, Milvus B (which asks for a password) in ``b-bucket``. Each knows a key of its own that the other's
-bucket is closed to, and a third key opens only ``migration``, the bucket in between.
+bucket is closed to, a third key opens only ``migration``, the bucket in between, and a fourth may only read.
 """
 
 from __future__ import annotations
@@ -23,11 +23,18 @@ KEYS = {
         "name": name,
         "access_key": f"AKPLANTED{name.upper()}",
         "secret_key": f"planted-secret-of-{name}",
-        "actions": [f"{action}:{bucket}" for action in ("Read", "Write", "List", "Tagging") for bucket in buckets],
+        "actions": [f"{action}:{bucket}" for action in actions for bucket in buckets],
     }
-    for name, buckets in {"a": ("a-bucket", "backups"), "b": ("b-bucket",), "between": ("migration",)}.items()
+    for name, buckets, actions in (
+        ("a", ("a-bucket", "backups"), ("Read", "Write", "List", "Tagging")),
+        ("b", ("b-bucket",), ("Read", "Write", "List", "Tagging")),
+        ("between", ("migration",), ("Read", "Write", "List", "Tagging")),
+        ("reader", ("a-bucket",), ("Read", "List")),
+    )
 }
 DIMENSION = 8
+#: Partitions of the collection ``wide``: each is an import job, and Milvus takes about two seconds for one after the other.
+PARTITIONS = [f"part_{i}" for i in range(5)]
 
 
 @dataclass
@@ -170,6 +177,37 @@ def backed_up(stack: Stack) -> dict[str, Any]:
 
     with in_environment(stack.connections()):
         return MilvusBackupHook(backup_bucket="backups").backup("shared", ["coll"])
+
+
+@pytest.fixture(scope="session")
+def wide(stack: Stack) -> dict[Any, dict[str, Any]]:
+    """Back a collection with many partitions up as ``wide``, beside ``shared`` and, in place, into Milvus's own bucket.
+
+    Returns its rows. A restore of it waits for ten seconds and more.
+    """
+    from pymilvus import DataType
+
+    from airflow_provider_milvus_backup.hooks.milvus_backup import MilvusBackupHook
+
+    client = stack.client()
+    schema = client.create_schema(enable_dynamic_field=False)
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=DIMENSION)
+    client.create_collection("wide", schema=schema)
+    index = client.prepare_index_params()
+    index.add_index("vector", index_type="FLAT", metric_type="L2")
+    client.create_index("wide", index)
+    rows = {}
+    for number, partition in enumerate(PARTITIONS):
+        client.create_partition("wide", partition)
+        some = [{"id": i, "vector": [(i * 7 + k) % 512 / 512 for k in range(DIMENSION)]} for i in range(number * 40, number * 40 + 40)]
+        client.insert("wide", some, partition_name=partition)
+        rows.update({row["id"]: row for row in some})
+    with in_environment(stack.connections()):
+        MilvusBackupHook(backup_bucket="backups").backup("wide", ["wide"])
+        MilvusBackupHook().backup("wide", ["wide"])
+    client.drop_collection("wide")
+    return rows
 
 
 def broken_backup(stack: Stack, name: str) -> None:

@@ -243,9 +243,9 @@ def test_a_wrong_password_is_said_without_the_password(stack: Stack, milvus_b: M
 def test_a_milvus_that_is_away_and_a_missing_connection_are_said(
     set_connection: Connect, aws: Connect, airflow_db: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from airflow_provider_milvus_backup.core import server
+    from airflow_provider_milvus_backup.core import rpc
 
-    monkeypatch.setattr(server, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(rpc, "CONNECT_SECONDS", 0.5)
     set_connection("milvus_default", conn_type="milvus", host="127.0.0.1", port=1, password="planted-key")
     aws("aws_default")
     good, said = MilvusBackupHook().test_connection()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_milvus_backup._compat import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
-from airflow_provider_milvus_backup.core import errors, names, server
+from airflow_provider_milvus_backup.core import errors, names, rpc
 from airflow_provider_milvus_backup.operators.backup import MilvusBackupOperator
 from airflow_provider_milvus_backup.operators.base import default_backup_name, fail_without_retry
 from airflow_provider_milvus_backup.operators.restore import MilvusRestoreOperator
@@ -24,26 +23,14 @@ from tests.airflow.dag_runs import context, deferred_by, fired
 from tests.airflow.stack import Stack, broken_backup
 
 
-def restore(task_id: str = "restore", **more: Any) -> MilvusRestoreOperator:
-    return MilvusRestoreOperator(task_id=task_id, **{"backup_name": "shared", "backup_bucket": "backups", "poll_interval": 0.5, **more})
+def restore(**more: Any) -> MilvusRestoreOperator:
+    """Return a restore of a task of its own for each suffix; one with the same suffix is a further try of it."""
+    options = {"backup_name": "shared", "backup_bucket": "backups", "poll_interval": 0.5, **more}
+    return MilvusRestoreOperator(task_id=f"restore{more.get('suffix', '')}", **options)
 
 
 def sensor(**more: Any) -> MilvusImportSensor:
     return MilvusImportSensor(task_id="wait", backup_bucket="backups", poke_interval=0.5, **{"timeout": 60, **more})
-
-
-def kill_when(task: Any, happened: Callable[[], bool]) -> threading.Thread:
-    """Call on_kill from another thread, as Airflow's signal handler does in the middle of execute."""
-
-    def watch() -> None:
-        deadline = time.monotonic() + 60
-        while not happened() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        task.on_kill()
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    return thread
 
 
 # --- default backup names ------------------------------------------------------------------------------------------------
@@ -110,6 +97,9 @@ def test_exactly_the_errors_that_a_retry_cannot_help_fail_the_task_for_good() ->
         errors.ServerUnreachable,
         errors.StorageError,
         errors.SourceChanged,
+        errors.BackupInUse,
+        errors.TakenOver,
+        errors.WaitTimeout,
         errors.Cancelled,
     }
 
@@ -117,7 +107,7 @@ def test_exactly_the_errors_that_a_retry_cannot_help_fail_the_task_for_good() ->
 def test_a_milvus_that_is_away_is_named_and_worth_a_retry(
     connected: Stack, set_connection: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(rpc, "CONNECT_SECONDS", 0.5)
     set_connection("milvus_default", conn_type="milvus", host="127.0.0.1", port=1)
     task = MilvusBackupOperator(task_id="backup", backup_name="never")
     with pytest.raises(errors.ServerUnreachable, match=r"127.0.0.1:1 \(connection 'milvus_default'\)"):
@@ -158,13 +148,20 @@ def test_a_failed_import_is_reported_with_the_reason_of_the_server_and_undone(co
     assert connected.staged() == []
 
 
-def test_an_import_whose_milvus_was_away_for_the_trigger_is_waited_for_by_the_worker(connected: Stack, backed_up: Any) -> None:
+def test_an_import_whose_milvus_was_away_for_the_trigger_is_waited_for_by_a_new_one(connected: Stack, backed_up: Any) -> None:
     task = restore(suffix="_away", deferrable=True, load="always")
-    event = {"status": "error", "message": "gave up"}
     trigger = deferred_by(lambda: task.execute(context(task))).trigger
-    resumed = restore(suffix="_away", deferrable=True)
-    summary = resumed.execute_complete(context(resumed), {**event, "backup_name": trigger.backup_name, "restore_id": trigger.restore_id})
-    assert summary["restore_id"] == trigger.restore_id
+    event = {"status": "error", "message": "gave up", "backup_name": trigger.backup_name, "restore_id": trigger.restore_id}
+
+    def resume(event: Any) -> Any:
+        resumed = restore(suffix="_away", deferrable=True, load="always")
+        return resumed.execute_complete(context(resumed), event)
+
+    again = deferred_by(lambda: resume(event)).trigger
+    assert again.serialize() == trigger.serialize()
+    event = fired(again)
+    assert event["status"] == "success"
+    assert resume(event)["restore_id"] == trigger.restore_id
     assert connected.rows("coll_away") == connected.rows("coll")
     assert connected.staged() == []
 
@@ -175,22 +172,24 @@ def test_an_import_whose_milvus_was_away_for_the_trigger_is_waited_for_by_the_wo
 @pytest.mark.parametrize("deferrable", [False, True])
 def test_a_timeout_says_what_runs_on_and_its_sensor_finishes_the_restore(connected: Stack, backed_up: Any, deferrable: bool) -> None:
     name = f"coll_late_{deferrable}".lower()
-    task = restore(suffix=name.removeprefix("coll"), timeout=0.01, deferrable=deferrable)
+    options = {"suffix": name.removeprefix("coll"), "timeout": 2 if deferrable else 1.5, "deferrable": deferrable}
+    task = restore(**options)
 
     def run() -> Any:
         if not deferrable:
             return task.execute(context(task))
         event = fired(deferred_by(lambda: task.execute(context(task))).trigger)
         assert event["status"] == "timeout"
-        resumed = restore(suffix=task.suffix, timeout=0.01, deferrable=True)
+        resumed = restore(**options)
         return resumed.execute_complete(context(resumed), event)
 
-    with pytest.raises(AirflowFailException, match=r"^WaitTimeout: restore \w+ of backup 'shared' was not done") as raised:
+    with pytest.raises(errors.WaitTimeout, match=r"^out of time while import jobs \d+") as raised:
         run()
-    text = r"import jobs \S.* are still running in Milvus. .*MilvusImportSensor\(backup_name='(\w+)', restore_id='(\w+)'\)"
+    text = r"import jobs \S.* are still running in Milvus. A retry goes on .*MilvusImportSensor\(backup_name='(\w+)', restore_id='(\w+)'\)"
     said = re.search(text, str(raised.value))
     assert said
-    assert name in connected.collections(), "a timeout undoes nothing"
+    assert f"{name}__restore_{said[2]}" in connected.collections(), "a timeout undoes nothing"
+    assert name not in connected.collections(), "what is not complete does not have its name"
 
     waiting = sensor(backup_name=said[1], restore_id=said[2])
     summary = waiting.execute(context(waiting))
@@ -204,7 +203,8 @@ def test_a_timeout_says_what_runs_on_and_its_sensor_finishes_the_restore(connect
 def test_a_sensor_that_times_out_in_the_triggerer_fails_or_is_skipped_and_a_later_one_finishes(connected: Stack, backed_up: Any) -> None:
     submit = restore(suffix="_slow", wait_for_completion=False)
     submitted = submit.execute(context(submit))
-    event = {"status": "timeout", "message": "2 import jobs are still running", **{k: submitted[k] for k in ("backup_name", "restore_id")}}
+    named = {k: submitted[k] for k in ("backup_name", "restore_id")}
+    event = {"status": "timeout", "message": "2 import jobs are still running", **named, "deadline": time.time()}
     for more, error in (({}, AirflowSensorTimeout), ({"soft_fail": True}, AirflowSkipException)):
         waiting = sensor(restore=submitted, deferrable=True, **more)
         with pytest.raises(error, match="2 import jobs are still running"):
@@ -231,35 +231,3 @@ def test_a_sensor_for_an_unknown_restore_names_it(connected: Stack, backed_up: A
         waiting.execute(context(waiting))
 
 
-# --- kills ---------------------------------------------------------------------------------------------------------------
-
-
-def test_a_killed_backup_never_ends_as_a_success_and_a_later_try_completes_it(connected: Stack) -> None:
-    connected.client().insert("tags", [{"name": "tag-killed", "vector": [0.5] * 8, "title": "late", "doc": {}}])  # something to flush
-    task = MilvusBackupOperator(task_id="backup", backup_name="killed", collections=["tags"])
-    killer = kill_when(task, lambda: "settings" in task.hook.__dict__)
-    with pytest.raises(errors.Cancelled, match="stopped"):
-        task.execute(context(task))
-    killer.join()
-    assert "backup/killed/meta/backup_meta.json" not in connected.keys("a-bucket", "backup/killed/")
-
-    again = MilvusBackupOperator(task_id="backup", backup_name="killed", collections=["tags"])
-    assert again.execute(context(again))["rows"] == len(connected.rows("tags"))
-
-
-def test_a_killed_restore_never_ends_as_a_success_and_a_later_try_completes_it(connected: Stack, backed_up: Any) -> None:
-    task = restore(suffix="_killed", poll_interval=60)
-    killer = kill_when(task, lambda: "coll_killed" in connected.collections())
-    with pytest.raises(errors.Cancelled, match="stopped"):
-        task.execute(context(task))
-    killer.join()
-
-    again = restore(suffix="_killed")
-    again.execute(context(again))
-    assert connected.rows("coll_killed") == connected.rows("coll")
-    assert connected.staged() == []
-
-
-def test_a_kill_before_anything_began_harms_nothing(connected: Stack) -> None:
-    for task in (MilvusBackupOperator(task_id="backup"), restore(), sensor()):
-        task.on_kill()

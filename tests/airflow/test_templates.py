@@ -22,6 +22,7 @@ UNTEMPLATED = {
     "meta_only": "a switch: true or false",
     "wait_for_completion": "a switch that decides the shape of the DAG",
     "deferrable": "a switch that decides where the task waits",
+    "cancel_on_kill": "a switch: true or false",
     "max_shards": "a number; a template would render to text",
     "poll_interval": "a number; a template would render to text",
     "timeout": "a number; a template would render to text",

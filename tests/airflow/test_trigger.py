@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,8 +24,9 @@ from airflow_provider_milvus_backup.triggers.imports import MilvusImportTrigger
 from tests.airflow.dag_runs import deferred_by, fired
 from tests.airflow.stack import Stack, broken_backup
 
-#: How the first release persists a deferred restore. Triggers of that release must start after any upgrade: never change, only add.
-GOLDEN = Path(__file__).parent / "golden" / "import_trigger.json"
+#: How each release so far has persisted a deferred restore, the newest last. Their triggers must start after any upgrade: never change a
+#: file, only add one.
+GOLDEN = [Path(__file__).parent / "golden" / f"{name}.json" for name in ("import_trigger", "import_trigger_2")]
 MAX_LAG = 0.2  # seconds; Airflow logs a blocked main thread from here on
 
 
@@ -46,14 +48,20 @@ def test_a_trigger_survives_serialization_unchanged() -> None:
     assert rebuilt(path, json.loads(json.dumps(arguments))).serialize() == (path, arguments)
 
 
-def test_triggers_persisted_by_earlier_releases_still_start() -> None:
-    persisted = json.loads(GOLDEN.read_text())
+@pytest.mark.parametrize("golden", GOLDEN, ids=lambda path: path.stem)
+def test_triggers_persisted_by_earlier_releases_still_start(golden: Path) -> None:
+    persisted = json.loads(golden.read_text())
     path, arguments = rebuilt(persisted["classpath"], persisted["kwargs"]).serialize()
     assert path == persisted["classpath"]
     assert {name: arguments[name] for name in persisted["kwargs"]} == persisted["kwargs"]
 
 
-def test_the_persisted_form_is_that_of_the_golden_file() -> None:
+def test_a_trigger_of_the_first_release_undoes_nothing() -> None:
+    persisted = json.loads(GOLDEN[0].read_text())
+    assert rebuilt(persisted["classpath"], persisted["kwargs"]).cancel_on_kill is False, "it does not know whose restore it watches"
+
+
+def test_the_persisted_form_is_that_of_the_newest_golden_file() -> None:
     path, arguments = MilvusImportTrigger(
         milvus_conn_id="milvus_default",
         job_ids=[449012345678901234],
@@ -62,8 +70,14 @@ def test_the_persisted_form_is_that_of_the_golden_file() -> None:
         poll_interval=5.0,
         deadline=1795000000.5,
         config="/opt/airflow/backup.yaml",
+        token="0123456789abcdef0123456789abcdef",
+        cancel_on_kill=True,
+        aws_conn_id="aws_milvus",
+        backup_aws_conn_id="aws_backups",
+        backup_bucket="backups",
+        backup_root_path="backup",
     ).serialize()
-    assert {"classpath": path, "kwargs": arguments} == json.loads(GOLDEN.read_text())
+    assert {"classpath": path, "kwargs": arguments} == json.loads(GOLDEN[-1].read_text())
 
 
 def test_the_arguments_are_json_without_secrets(set_connection: Callable[..., None]) -> None:
@@ -77,7 +91,7 @@ def test_the_arguments_are_json_without_secrets(set_connection: Callable[..., No
     path, arguments = deferred.trigger.serialize()
     text = json.dumps([path, arguments, deferred.kwargs])
     assert json.loads(text) == [path, arguments, deferred.kwargs]
-    assert {type(value) for value in arguments.values()} <= {str, float, list, type(None)}
+    assert {type(value) for value in arguments.values()} <= {str, float, list, bool, type(None)}
     assert "planted" not in text + repr(deferred.trigger)
 
 
@@ -101,7 +115,7 @@ def test_a_deadline_in_the_past_fires_while_jobs_are_still_running_and_success_f
     assert str(jobs[0]) in event["message"]
     assert "still running" in event["message"]
 
-    assert fired(trigger(jobs)) == {**event, "status": "success", "message": "2 import jobs completed"}
+    assert fired(trigger(jobs)) == {**event, "status": "success", "message": "2 import jobs completed", "deadline": None}
 
 
 def test_a_failed_job_fires_with_the_reason_of_the_server(connected: Stack) -> None:
@@ -128,7 +142,7 @@ def test_a_job_without_a_record_fires_as_failed(connected: Stack) -> None:
 def test_a_milvus_that_stays_away_fires_an_error_that_says_jobs_may_go_on(
     set_connection: Callable[..., None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(triggers, "MAX_FAILURES", 3)
+    monkeypatch.setattr(triggers, "BUDGET", 1.0)
     set_connection("milvus_default", conn_type="milvus", host="127.0.0.1", port=1, login="root", password="planted-password")
     event = fired(trigger([5]))
     assert event["status"] == "error"
@@ -161,6 +175,14 @@ def test_a_missing_connection_fires_an_error(airflow_db: object) -> None:
 # --- what it survives ------------------------------------------------------------------------------------------------------
 
 
+class Away(ServerUnreachable):
+    """No answer, after which some time has passed."""
+
+    def __init__(self, meanwhile: Callable[[], None]) -> None:
+        super().__init__("away")
+        self.meanwhile = meanwhile
+
+
 class Answers:
     """Stands in for Milvus: gives one answer after the other, raising those that are errors."""
 
@@ -172,6 +194,8 @@ class Answers:
         async def ask(job_id: int) -> imports.JobStatus:
             answer = self.answers.pop(0) if self.answers else imports.JobState.RUNNING
             if isinstance(answer, Exception):
+                if isinstance(answer, Away):
+                    answer.meanwhile()
                 raise answer
             return imports.JobStatus(job_id, answer, rows=10)
 
@@ -193,12 +217,21 @@ def answering(monkeypatch: pytest.MonkeyPatch, set_connection: Callable[..., Non
 
 
 def test_failures_that_pass_are_survived(answering: Callable[..., Answers], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triggers, "MAX_FAILURES", 3)
-    away = ServerUnreachable("away")
+    now = [0.0]
+    monkeypatch.setattr(triggers, "time", SimpleNamespace(time=time.time, monotonic=lambda: now[0]))
     running, done = imports.JobState.RUNNING, imports.JobState.COMPLETED
-    answers = answering(away, away, running, away, away, done)  # never three in a row
+
+    def away(seconds: float) -> Exception:
+        return Away(lambda: now.__setitem__(0, now[0] + seconds))
+
+    # Together longer than the budget, but Milvus answers in between.
+    answers = answering(away(200), away(99), running, away(200), away(99), done)
     assert fired(trigger([5], poll_interval=0.01))["status"] == "success"
     assert (answers.answers, answers.closed) == ([], 1)
+
+    answers = answering(away(200), away(99), away(1), done)
+    event = fired(trigger([5], poll_interval=0.01))
+    assert (event["status"], len(answers.answers)) == ("error", 1)
 
 
 def test_the_event_comes_late_enough_for_airflow_to_have_seen_the_deferral(

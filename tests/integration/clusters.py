@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -169,7 +170,7 @@ class Cluster:
         """Restore, wait, finish, and return the summary; with a ``restore_id`` an error that passes leaves it to a further try."""
         run = RestoreRun.open(settings or self.settings, Reporter(self.log), Patience(timeout=280), resumable=bool(restore_id))
         try:
-            state = run.start(name, restore_id or f"{name}-{len(self.log.lines)}", RestoreOptions(**options))
+            state = run.start(name, restore_id or uuid.uuid4().hex[:16], RestoreOptions(**options))
             run.wait(state, 1.0)
             return run.finish(state)
         finally:
