@@ -180,6 +180,11 @@ class MilvusBackupHook(BaseHook):
         """Ask whatever this hook is doing to stop; it raises Cancelled soon."""
         self._stop.set()
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether :meth:`cancel` was called."""
+        return self._stop.is_set()
+
     # ---- backup ------------------------------------------------------------------------------------------------------------
 
     def backup(

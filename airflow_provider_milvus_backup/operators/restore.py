@@ -152,6 +152,9 @@ class MilvusRestoreOperator(MilvusBaseOperator):
     def _defer(self, state: RestoreState) -> None:
         from airflow_provider_milvus_backup.core.report import counted
 
+        if self.hook.cancelled:  # Airflow 3 calls on_kill() and lets execute() go on: either of these raises Cancelled
+            self.hook.wait_restore(state, None, self.poll_interval)
+            self._finish(state)
         left = _left(state)
         self.log.info("waiting in the triggerer for %s", counted(len(state.pending()), "import job"))
         self.defer(

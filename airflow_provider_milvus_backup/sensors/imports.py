@@ -15,7 +15,7 @@ from airflow_provider_milvus_backup._compat import (
     PokeReturnValue,
     conf,
 )
-from airflow_provider_milvus_backup.core.errors import ConfigError
+from airflow_provider_milvus_backup.core.errors import Cancelled, ConfigError
 from airflow_provider_milvus_backup.operators.base import MilvusBaseOperator, fail_without_retry, hook_of
 from airflow_provider_milvus_backup.triggers.imports import MilvusImportTrigger
 
@@ -85,6 +85,8 @@ class MilvusImportSensor(BaseSensorOperator):
         """Look once; when all jobs have ended, finish the restore."""
         with fail_without_retry():
             state = self._state()
+            if self.hook.cancelled:  # Airflow 3 calls on_kill() and lets execute() go on
+                raise Cancelled(f"stopped while waiting for restore {state.restore_id} of backup {state.backup_name!r}, which goes on")
             if not self.hook.poll_restore(state):
                 return PokeReturnValue(is_done=False)
             return PokeReturnValue(is_done=True, xcom_value=self.hook.finish_restore(state))

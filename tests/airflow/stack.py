@@ -34,7 +34,7 @@ KEYS = {
 }
 DIMENSION = 8
 #: Partitions of the collection ``wide``: each is an import job, and Milvus takes about two seconds for one after the other.
-PARTITIONS = [f"part_{i}" for i in range(5)]
+PARTITIONS = [f"part_{i}" for i in range(4)]
 
 
 @dataclass
@@ -183,7 +183,7 @@ def backed_up(stack: Stack) -> dict[str, Any]:
 def wide(stack: Stack) -> dict[Any, dict[str, Any]]:
     """Back a collection with many partitions up as ``wide``, beside ``shared`` and, in place, into Milvus's own bucket.
 
-    Returns its rows. A restore of it waits for ten seconds and more.
+    Returns its rows. A restore of it waits for eight seconds and more.
     """
     from pymilvus import DataType
 

@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from demo import airflow_home, standalone
+from demo import standalone
+from tests.airflow.real import FINISHED, RealAirflow, until
 from tests.airflow.stack import Stack
 
 DAG = "milvus_backup_and_restore"
 CONF = {"backup_name": "standalone", "collection": "coll", "suffix": "_standalone"}
-FINISHED = {"success", "failed", "upstream_failed", "skipped", "removed"}
-
-
-def living(home: Path) -> list[int]:
-    """Return the processes that were started with this AIRFLOW_HOME."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"AIRFLOW_HOME={home}\0".encode() in (process / "environ").read_bytes():
-                found.append(int(process.name))
-        except OSError:
-            continue
-    return found
 
 
 class Observed:
@@ -65,24 +49,11 @@ class Observed:
         return [str(line["event"]) if isinstance(line, dict) else str(line) for line in content]
 
 
-def until(happened: Any, what: str) -> None:
-    deadline = time.monotonic() + 180
-    while not happened():
-        assert time.monotonic() < deadline, f"waited 3 minutes until {what}"
-        time.sleep(0.1)
-
-
 @pytest.fixture(scope="module")
-def observed(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
-    home = tmp_path_factory.mktemp("standalone")
-    env = airflow_home.environment(home, os.environ) | standalone.settings(home) | airflow_home.as_environment(stack.connections())
-    airflow_home.migrate(env)
-    with standalone.running(env) as airflow:
-        assert living(home)
-        seen = Observed(airflow)
-        seen.run()
-    yield seen
-    assert living(home) == [], "processes of Airflow were left running"
+def observed(real_airflow: RealAirflow) -> Observed:
+    seen = Observed(real_airflow.airflow)
+    seen.run()
+    return seen
 
 
 def test_the_restore_waits_in_the_triggerer_and_comes_back(observed: Observed) -> None:

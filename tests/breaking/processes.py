@@ -143,7 +143,7 @@ class Children:
 
 @dataclass(frozen=True)
 class Point:
-    """The ``number``-th request of an operation whose path matches, after one of another operation; the paths of Milvus's are empty."""
+    """The ``number``-th request of an operation whose path matches, after one whose ``<operation> <path>`` matches; Milvus has no paths."""
 
     operation: str
     path: str = ""
@@ -172,7 +172,7 @@ class Killer:
                     self.process.kill()
                     with suppress(ChildProcessError):  # whoever waits for its return code was faster
                         os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
-            self._armed |= operation == self.point.after
+            self._armed = self._armed or bool(re.match(self.point.after, f"{operation} {path}"))
 
 
 def run_and_kill(task: Task, child: Child, point: Point) -> tuple[int, list[tuple[str, str]]]:

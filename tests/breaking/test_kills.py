@@ -30,14 +30,18 @@ from tests.format_reader import check_backup
 from tests.integration import data
 from tests.integration.clusters import A_BUCKET, VAULT, Cluster, Lines, Listing, admin, listing, location
 
-#: Scenarios at once, and children that wait for one.
-AT_ONCE, AHEAD = 4, 3
+#: Backups at once, restores at once (which mostly wait for Milvus), and children that wait for a task.
+BACKUPS_AT_ONCE, RESTORES_AT_ONCE, AHEAD = 2, 5, 4
 #: What is backed up and restored; of the second one there is an old backup, and it has changed since.
 DOCS, CHANGED = (data.docs(f"kills_{name}", partitions=["second"]) for name in ("docs", "changed"))
 #: What a restore builds that has nothing to do with ours.
 FOREIGN_ID = "00f0e0d0c0b0a090"
 FOREIGN = data.docs(f"kills_foreign__restore_{FOREIGN_ID}")
 BASE = "backup"
+
+
+class LeaseLeft(AssertionError):
+    """All is well but for a lease that nobody holds any more."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +84,11 @@ BACKUPS = scenarios(
         ("half of the objects are copied", Point("copy", number=7)),
         ("the last object is copied", Point("copy", number=14)),
         ("the summary is written", Point("put", SUMMARY)),
-        ("the lease is renewed for the commit", Point("put-if", LEASE, after="put", number=2)),
+        ("the lease is renewed for the commit", Point("put-if", LEASE, after=f"put .*{SUMMARY}")),
         ("the complete meta is written", Point("put", "/full_meta.json$")),
         ("the last level of the meta is written", Point("put", "/segment_meta.json$")),
         ("it is committed", Point("put-if", "/backup_meta.json$")),
-        ("the lease is given up", Point("put-if", LEASE, after="DescribeIndex", number=2)),
+        ("the lease is given up", Point("put-if", LEASE, after="put-if .*/backup_meta.json$")),
         ("the lease is deleted", Point("delete")),
     ],
     collections=DOCS.name.collection,
@@ -162,6 +166,28 @@ REPLACING_RESTORES = scenarios(
     load="never",
 )
 OLD_ROWS = range(1000, 1010)
+#: Backups whose rows are also read from Milvus in the end; of the others every object is compared with Milvus's own.
+RESTORED = {
+    ("backup", "the first object is copied"),
+    ("backup", "the complete meta is written"),
+    ("replacing backup", "half of the objects are copied"),
+    ("replacing backup", "the first level of the meta is written"),
+}
+#: Where the retry finds everything done and does not look for the lease of the try that died.
+LEASE_LEFT = {
+    ("backup", "it is committed"),
+    ("backup", "the lease is given up"),
+    ("restore", "the summary is written"),
+    ("restore", "its lease is given up"),
+    ("restore", "its lease is deleted"),
+}
+
+
+def each(table: Sequence[Scenario]) -> Any:
+    """Return the mark that runs a test with each scenario."""
+    left = pytest.mark.xfail(raises=LeaseLeft, reason="a retry that finds everything done leaves the lease of the try that died")
+    marked = [pytest.param(s, marks=[left] if (s.kind, s.promise) in LEASE_LEFT else []) for s in table]
+    return pytest.mark.parametrize("scenario", marked, ids=str)
 
 
 @dataclass
@@ -194,7 +220,8 @@ class World:
     def foreign(self) -> dict[str, Any]:
         """Return all objects and collections that no scenario may touch."""
         ours = (f"{self.cluster.milvus.root_path}/", f"{BASE}/kills_", f"{BASE}/here/provider/", f"{BASE}/away/provider/")
-        staging = tuple(layout.staging_dir(self.restore_id(s)) for s in [*RESTORES, *REPLACING_RESTORES])
+        restores = [self.restore_id(scenario) for scenario in (*BACKUPS, *REPLACING_BACKUPS, *RESTORES, *REPLACING_RESTORES)]
+        staging = tuple(layout.staging_dir(restore) for restore in restores)
         found: dict[str, Any] = {
             bucket: {key: item for key, item in self.objects(bucket, "").items() if not key.startswith((*ours, *staging))}
             for bucket in (A_BUCKET, VAULT)
@@ -272,6 +299,12 @@ class World:
             assert summary["rows"] == data.count(self.rows[DOCS.name])
             self.look_at_restore(scenario)
         assert self.foreign() == self.before
+        if left := self.leases(scenario):
+            raise LeaseLeft(left)
+        if (scenario.kind, scenario.promise) in RESTORED:
+            shape, suffix = self.shape(scenario), f"_{scenario.name}"
+            replace(task, restore_id=self.restore_id(scenario), arguments={"suffix": suffix, "load": "never"}).run(log)
+            self.compare_rows(CollectionName("default", shape.name.collection + suffix), shape)
 
     def shape(self, scenario: Scenario) -> data.Collection:
         return CHANGED if scenario.kind == "replacing backup" else DOCS
@@ -297,7 +330,7 @@ class World:
         known = {key for collection in backup.collections for key, _ in expected_objects(collection, binlogs)}
         known |= {layout.meta_key(BASE, name, file) for file in layout.META_FILES}
         known |= {layout.provider_key(BASE, name, f"{file}.json") for file in ("attempt", "plan", "summary")}
-        assert objects.keys() == known
+        assert objects.keys() - {layout.lease_key(BASE, name)} == known
 
     def rows_of(self, name: CollectionName) -> int:
         return sum(segment.rows for segment in self.cluster.server.segments(name))
@@ -314,23 +347,34 @@ class World:
             assert server.collection_id(kept) == old
             assert self.rows_of(kept) == len(OLD_ROWS)
 
-    def look_at_restore(self, scenario: Scenario) -> None:
-        target, server, client = self.target(scenario), self.cluster.server, self.cluster.client()
-        restored, expected = self.cluster.contents(target), self.rows[DOCS.name]
-        assert restored == expected
+    def compare_rows(self, name: CollectionName, shape: data.Collection) -> None:
+        """Every row is there, and once."""
+        expected = self.rows[shape.name]
+        assert self.cluster.contents(name) == expected
         # A query does not show a row twice; these numbers do.
-        counted = client.query(target.collection, filter="", output_fields=["count(*)"], consistency_level="Strong")
-        assert counted[0]["count(*)"] == self.rows_of(target) == data.count(expected)
+        counted = self.cluster.client().query(name.collection, filter="", output_fields=["count(*)"], consistency_level="Strong")
+        assert counted[0]["count(*)"] == self.rows_of(name) == data.count(expected)
+
+    def look_at_restore(self, scenario: Scenario) -> None:
+        target, server = self.target(scenario), self.cluster.server
+        self.compare_rows(target, DOCS)
         assert [index.field_name for index in server.indexes(target)] == ["vector"]
-        short = short_id(self.restore_id(scenario))
-        assert short not in {restore_of(CollectionName("default", name)) for name in client.list_collections()}
-        assert self.objects(A_BUCKET, layout.staging_dir(self.restore_id(scenario))) == {}
-        bucket = A_BUCKET if "in place" in scenario.kind else VAULT
-        leases = layout.lease_key(BASE, self.task_of(scenario).name, short)
-        assert self.objects(bucket, leases) == {}
+        left = {restore_of(CollectionName("default", name)) for name in self.cluster.client().list_collections()}
+        assert short_id(self.restore_id(scenario)) not in left
+        staging = layout.staging_dir(self.restore_id(scenario))
+        assert self.objects(A_BUCKET, staging).keys() <= {f"{staging}lease.json"}
         if scenario.kind == "replacing restore":
             described = server.describe(CollectionName("default", f"alias_{scenario.name}"))
             assert described.collectionID == server.collection_id(target) != self.old_ids[scenario.name]
+
+    def leases(self, scenario: Scenario) -> list[str]:
+        """Return the keys of the leases that a task has left."""
+        task = self.task_of(scenario)
+        bucket, name, short = task.backups[0], task.name, short_id(task.restore_id)
+        keys = [(bucket, layout.lease_key(BASE, name))]
+        if task.restore_id:
+            keys = [(bucket, layout.lease_key(BASE, name, short)), (A_BUCKET, f"{layout.staging_dir(task.restore_id)}lease.json")]
+        return [key for bucket, key in keys if self.objects(bucket, key)]
 
 
 @pytest.fixture(scope="module")
@@ -344,12 +388,14 @@ def world(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[World]:
     with ExitStack() as stack:
         one = World(cluster, task, Children(len(selected), AHEAD))
         stack.callback(one.children.close)
-        stack.callback(clean, one, selected)
+        stack.callback(clean, one)
         prepare(one, selected)
-        pool = stack.enter_context(ThreadPoolExecutor(AT_ONCE))
-        one.futures = {scenario.name: pool.submit(one.play, scenario) for scenario in selected}
+        backups, restores = (stack.enter_context(ThreadPoolExecutor(count)) for count in (BACKUPS_AT_ONCE, RESTORES_AT_ONCE))
+        for scenario in selected:
+            one.futures[scenario.name] = (backups if "backup" in scenario.kind else restores).submit(one.play, scenario)
         yield one
-        pool.shutdown(cancel_futures=True)
+        for pool in (backups, restores):
+            pool.shutdown(cancel_futures=True)
 
 
 def prepare(world: World, selected: Sequence[Scenario]) -> None:
@@ -373,10 +419,9 @@ def prepare(world: World, selected: Sequence[Scenario]) -> None:
     data.flush(server, [DOCS, CHANGED])
     for name, bucket in (("here", A_BUCKET), ("away", VAULT)):
         replace(world.task, name=name, backups=(bucket, BASE), arguments={"collections": DOCS.name.collection}).run(cluster.log)
-    for scenario in selected:
-        if scenario.kind == "replacing backup":
-            arguments = {"collections": CHANGED.name.collection}
-            replace(world.task, name=scenario.name, arguments=arguments, owner=("dag/old/task/-1", 0, 1)).run(cluster.log)
+    of_changed = replace(world.task, arguments={"collections": CHANGED.name.collection}, owner=("dag/old/task/-1", 0, 1))
+    with ThreadPoolExecutor(AHEAD) as pool:
+        list(pool.map(lambda s: replace(of_changed, name=s.name).run(cluster.log), (s for s in selected if s.kind == "replacing backup")))
     CHANGED.insert(client, range(200, 220))
     client.delete(CHANGED.name.collection, ids=[8, 102])
     data.flush(server, [CHANGED])
@@ -399,11 +444,10 @@ def prepare(world: World, selected: Sequence[Scenario]) -> None:
     world.before = world.foreign()
 
 
-def clean(world: World, selected: Sequence[Scenario]) -> None:
+def clean(world: World) -> None:
     """Leave nothing to the tests of other modules."""
-    world.cluster.drop(DOCS.name, CHANGED.name)
     for name in world.cluster.client().list_collections():
-        if name.startswith(DOCS.name.collection) or name == FOREIGN.name.collection:
+        if name.startswith("kills_"):
             for alias in world.cluster.server.describe(CollectionName("default", name)).aliases:
                 world.cluster.client().drop_alias(alias)
             world.cluster.drop(CollectionName("default", name))
@@ -412,25 +456,25 @@ def clean(world: World, selected: Sequence[Scenario]) -> None:
         store.delete([key for key in world.objects(bucket, "") if not key.startswith(f"{world.cluster.milvus.root_path}/")])
 
 
-@pytest.mark.parametrize("scenario", BACKUPS, ids=str)
+@each(BACKUPS)
 def test_a_backup_whose_process_dies_when(world: World, scenario: Scenario) -> None:
     """Before the retry it is not there or complete; after it, it is complete, and nothing else is there."""
     world.futures[scenario.name].result()
 
 
-@pytest.mark.parametrize("scenario", REPLACING_BACKUPS, ids=str)
+@each(REPLACING_BACKUPS)
 def test_a_backup_that_replaces_another_whose_process_dies_when(world: World, scenario: Scenario) -> None:
     """Before the retry the old backup is complete, or the new one; after it, it is the new one, and nothing of the old one is there."""
     world.futures[scenario.name].result()
 
 
-@pytest.mark.parametrize("scenario", RESTORES, ids=str)
+@each(RESTORES)
 def test_a_restore_whose_process_dies_when(world: World, scenario: Scenario) -> None:
     """Before the retry the target is not there or complete; after it, every row is there once, and nothing else is left."""
     world.futures[scenario.name].result()
 
 
-@pytest.mark.parametrize("scenario", REPLACING_RESTORES, ids=str)
+@each(REPLACING_RESTORES)
 def test_a_restore_that_replaces_a_collection_whose_process_dies_when(world: World, scenario: Scenario) -> None:
     """Until the new collection has the name, the old one is there with all its rows; in the end the alias points at the new one."""
     world.futures[scenario.name].result()

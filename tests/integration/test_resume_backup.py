@@ -286,7 +286,7 @@ def test_a_kill_while_copying_leaves_no_backup_and_the_retry_finishes(a: Cluster
         original(*args, **more)
 
     monkeypatch.setattr(engine, "copy_objects", killed)
-    with pytest.raises(Cancelled, match="stopped while (copying|the backup was about to be committed)"):
+    with pytest.raises(Cancelled, match=r"stopped while (copying|the backup was about to be committed)"):
         run.backup("killed", "resumed")
     run.server.close()
     monkeypatch.undo()

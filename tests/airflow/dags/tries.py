@@ -32,3 +32,38 @@ with DAG(dag_id="names", schedule=None):
 
 with DAG(dag_id="useless_retries", schedule=None):
     MilvusRestoreOperator(task_id="restore", backup_name="never_made", retries=2, retry_delay=timedelta(0))
+
+
+class AnswerLost:
+    """Does its work in the first try, and dies before Airflow hears of it."""
+
+    def once(self, context: Any, result: Any) -> Any:
+        if context["ti"].try_number == 1:
+            raise RuntimeError("the answer was lost")
+        return result
+
+
+class BackupLost(AnswerLost, MilvusBackupOperator):
+    """Loses the answer of a backup."""
+
+    def execute(self, context: Any) -> Any:
+        return self.once(context, super().execute(context))
+
+
+class RestoreLost(AnswerLost, MilvusRestoreOperator):
+    """Loses the answer of a restore."""
+
+    def execute(self, context: Any) -> Any:
+        return self.once(context, super().execute(context))
+
+    def execute_complete(self, context: Any, event: Any = None) -> Any:
+        return self.once(context, super().execute_complete(context, event))
+
+
+with DAG(dag_id="lost_answers", schedule=None):
+    again: dict[str, Any] = {"retries": 1, "retry_delay": timedelta(0), "backup_bucket": "backups"}
+    BackupLost(task_id="backup", backup_name="lost_answers", collections=["tags"], **again)
+    for how in ("restore", "deferred"):
+        RestoreLost(
+            task_id=how, backup_name="wide", suffix=f"_lost_{how}", load="always", poll_interval=1, deferrable=how == "deferred", **again
+        )

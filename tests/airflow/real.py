@@ -1,0 +1,176 @@
+"""One real Airflow 3 for all tests that need a scheduler and a triggerer: ``airflow standalone`` behind a proxy that can stop imports."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from demo import airflow_home, standalone
+from tests.airflow import dag_runs
+from tests.airflow.gates import behind, milvus_proxy
+from tests.airflow.stack import Stack
+from tests.breaking.faults import Fault
+from tests.breaking.faulty_grpc import FaultyGrpc
+
+FINISHED = {"success", "failed", "upstream_failed", "skipped", "removed"}
+
+
+def living(home: Path) -> list[int]:
+    """Return the processes that were started with this AIRFLOW_HOME."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"AIRFLOW_HOME={home}\0".encode() in (process / "environ").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+def until(happened: Callable[[], Any], what: str, seconds: float = 180, pause: float = 0.1) -> None:
+    """Wait until something has happened."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s until {what}"
+        time.sleep(pause)
+
+
+@dataclass
+class RealAirflow:
+    """A running Airflow, and the proxy that its requests to Milvus pass."""
+
+    airflow: standalone.Airflow
+    home: Path
+    env: Mapping[str, str]
+    milvus: FaultyGrpc
+    #: While this is set, Milvus does not say what became of import jobs.
+    silent: threading.Event
+    _started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def processes(self, title: str) -> list[int]:
+        """Return the processes of this Airflow whose command line contains a text."""
+        found = []
+        for pid in living(self.home):
+            try:
+                if title in " ".join(psutil.Process(pid).cmdline()):
+                    found.append(pid)
+            except psutil.NoSuchProcess:
+                continue
+        return found
+
+    def start_triggerer(self) -> None:
+        """Start a triggerer, as `airflow standalone` does not when its own has died."""
+        with (self.home / f"triggerer-{len(self._started)}.log").open("wb") as log:
+            self._started.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "airflow", "triggerer"],
+                    env=dict(self.env),
+                    cwd=self.home,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            )
+
+    def stop_triggerers(self) -> None:
+        """End the triggerers that :meth:`start_triggerer` started."""
+        for process in self._started:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def run(self, dag_id: str, conf: Mapping[str, Any]) -> DagRun:
+        """Start a run of a DAG."""
+        until(lambda: any(dag["dag_id"] == dag_id for dag in self.airflow.call("GET", "/dags")["dags"]), f"{dag_id} is parsed")
+        run_id = self.airflow.call("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": dict(conf)})["dag_run_id"]
+        return DagRun(self, dag_id, run_id)
+
+
+@dataclass
+class DagRun:
+    """One run of a DAG with one task, ``restore``."""
+
+    real: RealAirflow
+    dag_id: str
+    run_id: str
+
+    @property
+    def path(self) -> str:
+        """Where the REST API has it."""
+        return f"/dags/{self.dag_id}/dagRuns/{self.run_id}"
+
+    def task(self) -> dict[str, Any]:
+        """Return the task instance as the REST API tells it."""
+        answer: dict[str, Any] = self.real.airflow.call("GET", f"{self.path}/taskInstances/restore")
+        return answer
+
+    def until(self, *states: str) -> dict[str, Any]:
+        """Wait until the task has one of these states."""
+        until(lambda: self.task()["state"] in states, f"{self.dag_id} is {' or '.join(states)}; it is {self.task()['state']}")
+        return self.task()
+
+    def mark_failed(self) -> None:
+        """Mark the task failed, as the button does."""
+        self.real.airflow.call("PATCH", f"{self.path}/taskInstances/restore", {"new_state": "failed"})
+
+    def clear(self) -> None:
+        """Clear the task, as the button does."""
+        body = {"dry_run": False, "dag_run_id": self.run_id, "task_ids": ["restore"], "only_failed": False, "reset_dag_runs": True}
+        self.real.airflow.call("POST", f"/dags/{self.dag_id}/clearTaskInstances", body)
+
+    def result(self) -> Any:
+        """Return what the task returned."""
+        return self.real.airflow.call("GET", f"{self.path}/taskInstances/restore/xcomEntries/return_value")["value"]
+
+    def log(self, try_number: int) -> str:
+        """Return the log of a try."""
+        content = self.real.airflow.call("GET", f"{self.path}/taskInstances/restore/logs/{try_number}?full_content=true")["content"]
+        return "\n".join(str(line["event"]) if isinstance(line, dict) else str(line) for line in content)
+
+
+@pytest.fixture(scope="session")
+def real_airflow(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealAirflow]:
+    """Run Airflow with the example DAGs and those of the tests."""
+    home = tmp_path_factory.mktemp("standalone")
+    dags = home / "dags"
+    dags.mkdir()
+    for path in (dag_runs.EXAMPLES / "milvus_backup_and_restore.py", dag_runs.DAGS / "kills.py"):
+        (dags / path.name).symlink_to(path)
+    silent = threading.Event()
+
+    def schedule(operation: str, _: int) -> Fault | None:
+        return Fault.UNAVAILABLE if operation == "GetImportState" and silent.is_set() else None
+
+    with milvus_proxy(stack, schedule) as milvus:
+        env = (
+            airflow_home.environment(home, os.environ)
+            | standalone.settings(home)
+            | airflow_home.as_environment(behind(stack, milvus=milvus).connections())
+            | {
+                "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+                "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
+                # A triggerer that has died is missed after this many seconds.
+                "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
+                "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
+            }
+        )
+        airflow_home.migrate(env)
+        with standalone.running(env) as airflow:
+            assert living(home)
+            real = RealAirflow(airflow, home, env, milvus, silent)
+            try:
+                yield real
+            finally:
+                real.stop_triggerers()
+        assert living(home) == [], "processes of Airflow were left running"

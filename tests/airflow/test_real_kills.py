@@ -1,0 +1,104 @@
+"""Kills under a real scheduler and a real triggerer: what a user marks is undone, what dies is gone on with. See conftest.py for where."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from airflow_provider_milvus_backup.core.names import CollectionName, restore_id
+from airflow_provider_milvus_backup.hooks.milvus_backup import MilvusBackupHook
+from tests.airflow.real import DagRun, RealAirflow, until
+from tests.airflow.stack import PARTITIONS, Stack, in_environment
+
+#: Seconds a real Airflow may need for all of one scenario.
+pytestmark = pytest.mark.timeout(400)
+
+
+def building(stack: Stack, name: str) -> list[str]:
+    return [other for other in stack.collections() if other.startswith(f"{name}__restore_")]
+
+
+def jobs(stack: Stack, name: str) -> int:
+    """Return how many import jobs Milvus knows into a collection."""
+    with in_environment(stack.connections()):
+        server = MilvusBackupHook().get_conn()
+        try:
+            return len(server.imports(CollectionName("default", name)))
+        finally:
+            server.close()
+
+
+def id_of(run: DagRun) -> str:
+    return restore_id((run.dag_id, "restore", "-1"), run.run_id)
+
+
+def begun(real: RealAirflow, stack: Stack, how: str, name: str) -> DagRun:
+    """Start a restore, and return when all its jobs are submitted and Airflow waits for them."""
+    asked = real.milvus.requests["GetImportState"]
+    run = real.run(f"kills_{how}", {"suffix": name.removeprefix("wide")})
+    run.until(how)
+    until(lambda: (made := building(stack, name)) and jobs(stack, made[0]) == len(PARTITIONS), "all jobs are submitted")
+    until(lambda: real.milvus.requests["GetImportState"] > asked + 1, "Airflow asks for them")
+    return run
+
+
+def is_undone(run: DagRun, stack: Stack, name: str) -> None:
+    until(lambda: not building(stack, name), "the restore is undone", 60)
+    assert name not in stack.collections()
+    assert stack.keys("a-bucket", f"restore-temp-{id_of(run)}/binlogs/") == []
+    assert run.task()["state"] == "failed"
+
+
+def is_complete(run: DagRun, stack: Stack, name: str, wide: Any) -> None:
+    assert run.until("success", "failed", "upstream_failed")["state"] == "success", run.log(run.task()["try_number"])
+    assert stack.rows(name) == wide
+    assert (run.result()["rows"], run.result()["jobs"]) == (len(wide), len(PARTITIONS))
+    assert building(stack, name) == []
+    assert stack.keys("a-bucket", f"restore-temp-{id_of(run)}/") == []
+
+
+def test_a_restore_that_is_marked_failed_is_undone_while_it_runs_and_while_it_is_deferred(
+    real_airflow: RealAirflow, stack: Stack, wide: Any
+) -> None:
+    real_airflow.silent.set()
+    running, deferred = (begun(real_airflow, stack, how, f"wide_marked_{how}") for how in ("running", "deferred"))
+    for run in (running, deferred):
+        run.mark_failed()
+    is_undone(running, stack, "wide_marked_running")
+    is_undone(deferred, stack, "wide_marked_deferred")
+    assert "Cancelled" in running.log(1)
+    real_airflow.silent.clear()
+
+
+def test_a_restore_that_is_cleared_while_it_is_deferred_and_one_whose_worker_dies_are_completed_by_the_next_try(
+    real_airflow: RealAirflow, stack: Stack, wide: Any
+) -> None:
+    real_airflow.silent.set()
+    cleared, killed = begun(real_airflow, stack, "deferred", "wide_cleared"), begun(real_airflow, stack, "running", "wide_killed")
+    (worker,) = real_airflow.processes(f"airflow worker -- {killed.task()['id']}")
+    os.kill(worker, signal.SIGKILL)
+    cleared.clear()
+    until(lambda: cleared.task()["try_number"] == 2 and cleared.task()["state"] == "deferred", "the new try has deferred, too")
+    until(lambda: killed.task()["try_number"] == 2 and killed.task()["state"] == "running", "the task is tried again")
+    real_airflow.silent.clear()
+    is_complete(cleared, stack, "wide_cleared", wide)
+    is_complete(killed, stack, "wide_killed", wide)
+    assert [run.task()["try_number"] for run in (cleared, killed)] == [2, 2]
+    assert [jobs(stack, name) for name in ("wide_cleared", "wide_killed")] == [len(PARTITIONS)] * 2, "nothing is imported twice"
+
+
+def test_a_restore_whose_triggerer_dies_is_waited_for_by_the_next_triggerer(real_airflow: RealAirflow, stack: Stack, wide: Any) -> None:
+    real_airflow.silent.set()
+    run = begun(real_airflow, stack, "deferred", "wide_moved")
+    died = real_airflow.processes("triggerer")
+    assert died
+    for pid in died:
+        os.kill(pid, signal.SIGKILL)
+    real_airflow.start_triggerer()
+    real_airflow.silent.clear()
+    is_complete(run, stack, "wide_moved", wide)
+    assert run.task()["try_number"] == 1
+    assert jobs(stack, "wide_moved") == len(PARTITIONS), "nothing is imported twice"

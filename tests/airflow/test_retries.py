@@ -1,0 +1,208 @@
+"""Retries, clears and timeouts: what a further try goes on with, and what it returns."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from airflow_provider_milvus_backup._compat import AirflowFailException
+from airflow_provider_milvus_backup.core import errors
+from airflow_provider_milvus_backup.core.names import CollectionName
+from airflow_provider_milvus_backup.core.server import MilvusServer
+from airflow_provider_milvus_backup.hooks.milvus_backup import MilvusBackupHook
+from airflow_provider_milvus_backup.operators.backup import MilvusBackupOperator
+from airflow_provider_milvus_backup.operators.restore import MilvusRestoreOperator
+from tests.airflow import dag_runs
+from tests.airflow.dag_runs import context, deferred_by, fired
+from tests.airflow.gates import behind, s3_proxy
+from tests.airflow.stack import PARTITIONS, Stack, in_environment
+from tests.breaking.faults import Fault
+
+
+def backup(name: str, **more: Any) -> MilvusBackupOperator:
+    return MilvusBackupOperator(task_id="backup", backup_name=name, collections=["tags"], backup_bucket="backups", **more)
+
+
+def restore(suffix: str, **more: Any) -> MilvusRestoreOperator:
+    options = {"backup_name": "wide", "backup_bucket": "backups", "poll_interval": 0.5, "load": "always", **more}
+    return MilvusRestoreOperator(task_id=f"restore{suffix}", suffix=suffix, **options)
+
+
+def jobs(name: str) -> list[int]:
+    """Return the import jobs that Milvus knows into a collection."""
+    server = MilvusBackupHook().get_conn()
+    try:
+        return [int(job.id) for job in server.imports(CollectionName("default", name))]
+    finally:
+        server.close()
+
+
+class WorkerDied(BaseException):
+    """What no code of ours catches, as it catches no SIGKILL."""
+
+
+# --- retries -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_retry_under_airflow_returns_what_the_committed_backup_and_the_finished_restore_of_the_first_try_would_have(
+    connected: Stack, airflow_db: object, wide: Any
+) -> None:
+    run = dag_runs.run(dag_runs.load(dag_runs.DAGS / "tries.py", "lost_answers"))
+    assert run.states() == {"backup": "success", "restore": "success", "deferred": "success"}
+    assert [run.task(task).try_number for task in ("backup", "restore", "deferred")] == [2, 2, 2]
+    attempt, summary = (
+        json.loads(connected.s3.client().get_object(Bucket="backups", Key=f"backup/lost_answers/provider/{file}.json")["Body"].read())
+        for file in ("attempt", "summary")
+    )
+    assert attempt["owner"]["attempt"] == 1, "the second try has written nothing"
+    assert run.result("backup") == summary
+    for task in ("restore", "deferred"):
+        assert run.result(task)["rows"] == len(wide)
+        assert len(jobs(f"wide_lost_{task}")) == len(PARTITIONS), "nothing is imported twice"
+        assert connected.rows(f"wide_lost_{task}") == wide
+    assert connected.staged() == []
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_retry_goes_on_with_the_restore_of_a_try_that_died_while_it_submitted_jobs(
+    connected: Stack, wide: dict[Any, Any], deferrable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suffix = f"_died_{deferrable}".lower()
+    submit_import = MilvusServer.submit_import
+    submitted: list[int] = []
+
+    def dies(*arguments: Any) -> int:
+        submitted.append(submit_import(*arguments))
+        if len(submitted) == 2:
+            raise WorkerDied  # Milvus has the job, but nobody has written its id down
+        return submitted[-1]
+
+    with monkeypatch.context() as patch, pytest.raises(WorkerDied):
+        patch.setattr(MilvusServer, "submit_import", dies)
+        task = restore(suffix, deferrable=deferrable)
+        task.execute(context(task))
+
+    again = restore(suffix, deferrable=deferrable)
+    if deferrable:
+        event = fired(deferred_by(lambda: again.execute(context(again, try_number=2))).trigger)
+        again = restore(suffix, deferrable=True)
+        summary = again.execute_complete(context(again, try_number=2), event)
+    else:
+        summary = again.execute(context(again, try_number=2))
+    assert summary["jobs"] == len(jobs(f"wide{suffix}")) == len(PARTITIONS)
+    assert set(submitted) < set(jobs(f"wide{suffix}"))
+    assert connected.rows(f"wide{suffix}") == wide
+    assert connected.staged() == []
+
+
+# --- clears --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_retry_of_a_committed_backup_returns_its_summary_and_a_cleared_task_does_as_it_was_told(connected: Stack) -> None:
+    first = backup("cleared").execute(context(backup("cleared")))
+    for if_exists in ("fail", "skip", "replace", "resume"):
+        task = backup("cleared", if_exists=if_exists)
+        assert task.execute(context(task, try_number=2)) == first, f"a retry with if_exists={if_exists}"
+
+    connected.client().insert("tags", [{"name": "tag-cleared", "vector": [0.25] * 8, "title": "late", "doc": {}}])
+    task = backup("cleared")
+    with pytest.raises(AirflowFailException, match=r"BackupExists: backup 'cleared' already exists .*if_exists='skip'.*'replace'"):
+        task.execute(context(task, try_number=3, cleared=2))
+    for if_exists in ("skip", "resume"):
+        task = backup("cleared", if_exists=if_exists)
+        assert task.execute(context(task, try_number=3, cleared=2)) == first
+    task = backup("cleared", if_exists="replace")
+    second = task.execute(context(task, try_number=3, cleared=2))
+    assert second["rows"] == first["rows"] + 1
+    task = backup("cleared", if_exists="fail")
+    assert task.execute(context(task, try_number=4, cleared=2)) == second, "the retry of the cleared task"
+
+
+def test_a_cleared_restore_is_another_restore(connected: Stack, backed_up: Any) -> None:
+    options = {"backup_name": "shared", "load": "never"}
+    task = restore("_again", **options)
+    first = task.execute(context(task))
+    retry = restore("_again", **options)
+    assert retry.execute(context(retry, try_number=2)) == first
+
+    cleared = restore("_again", **options)
+    with pytest.raises(AirflowFailException, match="TargetExists: default.coll_again already exists"):
+        cleared.execute(context(cleared, try_number=3, cleared=2))
+    cleared = restore("_again", **options, if_exists="replace")
+    before = connected.client().describe_collection("coll_again")["collection_id"]
+    second = cleared.execute(context(cleared, try_number=4, cleared=3))
+    assert connected.client().describe_collection("coll_again")["collection_id"] != before
+    assert second["rows"] == first["rows"]
+    assert [name for name in connected.collections() if "__restore_" in name] == []
+
+
+# --- timeouts ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_backup_that_times_out_says_how_far_it_is_and_retries_complete_it(connected: Stack) -> None:
+    # Two objects at a time, and each takes half a second.
+    config = {"backup": {"parallelism": {"copydata": 2}}}
+    said = []
+    with s3_proxy(connected, lambda operation, _: Fault.SLOW if operation == "copy" else None) as s3:
+        s3.slow_seconds = 0.5
+        with in_environment(behind(connected, s3=s3).connections()):
+            for attempt in range(1, 20):
+                task = MilvusBackupOperator(
+                    task_id="backup",
+                    backup_name="late",
+                    collections=["coll"],
+                    strategy="skip_flush",
+                    config=config,
+                    backup_bucket="backups",
+                    timeout=4,
+                )
+                try:
+                    summary = task.execute(context(task, try_number=attempt))
+                    break
+                except errors.WaitTimeout as error:
+                    said.append(str(error))
+    assert said, "it did not time out"
+    done = [re.search(r"out of time while copying: (\d+) of (\d+) objects are there, and a retry goes on from here", text) for text in said]
+    assert all(done), said
+    assert int(done[0][1]) > 0  # type: ignore[index]
+    assert summary["rows"] == sum(c["rows"] for c in summary["collections"]) > 1000
+    MilvusBackupHook(backup_bucket="backups").restore("late", suffix="_from_late", load="never")
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_a_restore_that_times_out_names_what_runs_on_and_retries_complete_it(
+    connected: Stack, wide: dict[Any, Any], deferrable: bool
+) -> None:
+    suffix = f"_late_{deferrable}".lower()
+    said = []
+    for attempt in range(1, 20):
+        task = restore(suffix, deferrable=deferrable, timeout=3)
+        try:
+            if deferrable:
+                event = fired(deferred_by(lambda: task.execute(context(task, try_number=attempt))).trigger)  # noqa: B023
+                resumed = restore(suffix, deferrable=True, timeout=3)
+                summary = resumed.execute_complete(context(resumed, try_number=attempt), event)
+            else:
+                summary = task.execute(context(task, try_number=attempt))
+            break
+        except errors.WaitTimeout as error:
+            said.append(str(error))
+    assert said, "it did not time out"
+    assert re.fullmatch(
+        r"out of time while import jobs [\d, ]+ are still running in Milvus. "
+        r"A retry goes on with restore (\w+) of backup 'wide', and so does MilvusImportSensor\(backup_name='wide', restore_id='\1'\)",
+        said[0],
+    )
+    assert summary["jobs"] == len(jobs(f"wide{suffix}")) == len(PARTITIONS), "nothing is imported twice"
+    assert connected.rows(f"wide{suffix}") == wide
+    assert connected.staged() == []
+
+
+@pytest.mark.parametrize("timeout", [0, -1, "soon", float("inf"), float("nan")])
+def test_a_timeout_that_is_none_is_refused(timeout: Any) -> None:
+    for task in (backup("never", timeout=timeout), restore("_never", timeout=timeout)):
+        with pytest.raises(AirflowFailException, match=r"ConfigError: timeout .* is not a number of seconds above 0, nor a timedelta"):
+            task.execute(context(task))
