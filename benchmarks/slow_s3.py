@@ -125,7 +125,8 @@ class Store:
         if self._sorted is None:
             self._sorted = sorted(self.objects)
         prefix = f"{bucket}/{asked.get('prefix', '')}"
-        begin = bisect_right(self._sorted, asked.get("continuation-token") or prefix)
+        after = f"{bucket}/{asked['start-after']}" if "start-after" in asked else ""
+        begin = bisect_right(self._sorted, asked.get("continuation-token") or max(prefix, after))
         page = []
         for name in islice(self._sorted, begin, begin + PAGE + 1):
             if not name.startswith(prefix):

@@ -247,7 +247,8 @@ class ObjectStore:
         from email.utils import parsedate_to_datetime
 
         answer = self._repeat(f"look for {key!r} in", lambda: self._boto3.head_object(Bucket=self.location.bucket, Key=key))
-        now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+        said = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        now = parsedate_to_datetime(said) if said else datetime.now(timezone.utc)
         return float((now - answer["LastModified"]).total_seconds())
 
     @cached_property

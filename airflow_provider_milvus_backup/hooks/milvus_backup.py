@@ -138,9 +138,13 @@ class MilvusBackupHook(BaseHook):
     @cached_property
     def _backup_yaml(self) -> BackupYaml:
         from airflow_provider_milvus_backup.core import backup_yaml
+        from airflow_provider_milvus_backup.core.errors import ConfigError
 
         if self.config is None:
             return backup_yaml.BackupYaml()
+        if isinstance(self.config, str) and ("\n" in self.config or "{" in self.config):
+            # Not shown, for it may hold secrets.
+            raise ConfigError("config is a text that is no path; give the path of a backup.yaml, or its content as a dictionary")
         config = backup_yaml.read(self.config)
         for storage in (config.storage, config.backup_storage):
             for secret in (config.milvus_password, storage.secret_key, storage.session_token):

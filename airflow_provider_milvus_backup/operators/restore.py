@@ -134,9 +134,9 @@ class MilvusRestoreOperator(MilvusBaseOperator):
             self.take_up(context)
             state = self.hook.load_restore(event["backup_name"], event["restore_id"])
             if not self.hook.poll_restore(state):
-                if event.get("status") == "timeout":
-                    self.hook.wait_restore(state, 0, self.poll_interval)  # says what is still running
-                self._defer(state)
+                if event.get("status") != "timeout":
+                    self._defer(state)
+                self.hook.wait_restore(state, 0, self.poll_interval)  # says what is still running
             return self._finish(state)
 
     def take_up(self, context: Context) -> None:

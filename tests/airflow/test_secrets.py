@@ -119,17 +119,14 @@ FAILURES: dict[str, tuple[Callable[[Stack, dict[str, Any]], dict[str, Any]], dic
     "wrong session token": (lambda stack, own: {**own, "aws_default": token(stack)}, {}, errors.StorageDenied),
     "denied bucket": (lambda _, own: own, {"backup_bucket": "backups"}, errors.StorageDenied),
     "no bucket": (lambda _, own: own, {"backup_bucket": "no-bucket"}, errors.StorageError),
-    "no endpoint": (
-        lambda _, own: wrong(own, "aws_default", extra={"endpoint_url": "http://user:planted@127.0.0.1:1"}),
-        {},
-        errors.MilvusBackupError,
-    ),
+    "no endpoint": (lambda _, own: wrong(own, "aws_default", extra={"endpoint_url": "http://127.0.0.1:1"}), {}, errors.StorageError),
     "config with a wrong value": (
         lambda _, own: own,
-        {"config": {"milvus": {"port": "planted", "password": "planted"}, "minio": {"useSSL": "planted", "secretAccessKey": "planted"}}},
+        {"config": {"milvus": {"port": "none", "password": "planted"}, "minio": {"useSSL": "perhaps", "secretAccessKey": "planted"}}},
         errors.ConfigError,
     ),
     "config as text": (lambda _, own: own, {"config": "minio:\n  secretAccessKey: planted-in-text\n"}, errors.ConfigError),
+    "config as JSON": (lambda _, own: own, {"config": '{"minio": {"secretAccessKey": "planted-in-text"}}'}, errors.ConfigError),
 }
 
 

@@ -20,6 +20,9 @@ from tests.airflow.stack import KEYS, PARTITIONS, Stack, in_environment
 class Store(dict[str, Any]):
     """The calls of Airflow's store that the provider makes."""
 
+    def get(self, key: str, default: Any = None) -> Any:
+        return super().get(key, default)
+
     def set(self, key: str, value: Any) -> None:
         self[key] = value
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_milvus_backup.core import layout
-from airflow_provider_milvus_backup.core.errors import BackupNotFound
+from airflow_provider_milvus_backup.core.errors import BackupInUse, BackupNotFound
 from airflow_provider_milvus_backup.core.lease import Lease, Owner
 from airflow_provider_milvus_backup.core.names import CollectionName, replaced_name, restore_of, short_id
 from airflow_provider_milvus_backup.core.reader import read_backup
@@ -42,6 +42,10 @@ BASE = "backup"
 
 class LeaseLeft(AssertionError):
     """All is well but for a lease that nobody holds any more."""
+
+
+class NotRestorable(AssertionError):
+    """All is well but that a complete backup could not be restored between the kill and the retry."""
 
 
 @dataclass(frozen=True)
@@ -181,12 +185,24 @@ LEASE_LEFT = {
     ("restore", "its lease is given up"),
     ("restore", "its lease is deleted"),
 }
+#: Where the meta is the new backup's and the commit mark is still the old one's.
+NOT_RESTORABLE = {
+    ("replacing backup", "the complete meta is written"),
+    ("replacing backup", "the first level of the meta is written"),
+    ("replacing backup", "the last level of the meta is written"),
+}
 
 
 def each(table: Sequence[Scenario]) -> Any:
     """Return the mark that runs a test with each scenario."""
-    left = pytest.mark.xfail(raises=LeaseLeft, reason="a retry that finds everything done leaves the lease of the try that died")
-    marked = [pytest.param(s, marks=[left] if (s.kind, s.promise) in LEASE_LEFT else []) for s in table]
+    known = [
+        (LEASE_LEFT, LeaseLeft, "a retry that finds everything done leaves the lease of the try that died"),
+        (NOT_RESTORABLE, NotRestorable, "a restore takes a replacement that died for one that is under way"),
+    ]
+    marked = [
+        pytest.param(s, marks=[pytest.mark.xfail(raises=error, reason=why) for where, error, why in known if (s.kind, s.promise) in where])
+        for s in table
+    ]
     return pytest.mark.parametrize("scenario", marked, ids=str)
 
 
@@ -221,6 +237,7 @@ class World:
         """Return all objects and collections that no scenario may touch."""
         ours = (f"{self.cluster.milvus.root_path}/", f"{BASE}/kills_", f"{BASE}/here/provider/", f"{BASE}/away/provider/")
         restores = [self.restore_id(scenario) for scenario in (*BACKUPS, *REPLACING_BACKUPS, *RESTORES, *REPLACING_RESTORES)]
+        restores += [f"between-{scenario.name}" for scenario in REPLACING_BACKUPS]
         staging = tuple(layout.staging_dir(restore) for restore in restores)
         found: dict[str, Any] = {
             bucket: {key: item for key, item in self.objects(bucket, "").items() if not key.startswith((*ours, *staging))}
@@ -290,7 +307,9 @@ class World:
             self.look_at_killed_backup(scenario, old)
         else:
             self.look_at_killed_restore(scenario)
-        log = Lines()
+        log, refused = Lines(), ""
+        if scenario.kind == "replacing backup":
+            refused = self.refusal(scenario, log)
         summary = task.retried().run(log)
         if "backup" in scenario.kind:
             assert summary["rows"] >= data.count(self.rows[self.shape(scenario).name])
@@ -305,6 +324,17 @@ class World:
             shape, suffix = self.shape(scenario), f"_{scenario.name}"
             replace(task, restore_id=self.restore_id(scenario), arguments={"suffix": suffix, "load": "never"}).run(log)
             self.compare_rows(CollectionName("default", shape.name.collection + suffix), shape)
+        if refused:
+            raise NotRestorable(refused)
+
+    def refusal(self, scenario: Scenario, log: Lines) -> str:
+        """Begin to restore the backup that is there after the kill; returns why that is refused."""
+        arguments = {"suffix": f"_{scenario.name}_between", "meta_only": True, "load": "never"}
+        try:
+            replace(self.task_of(scenario), restore_id=f"between-{scenario.name}", arguments=arguments).run(log)
+        except BackupInUse as error:
+            return str(error)
+        return ""
 
     def shape(self, scenario: Scenario) -> data.Collection:
         return CHANGED if scenario.kind == "replacing backup" else DOCS
@@ -330,7 +360,8 @@ class World:
         known = {key for collection in backup.collections for key, _ in expected_objects(collection, binlogs)}
         known |= {layout.meta_key(BASE, name, file) for file in layout.META_FILES}
         known |= {layout.provider_key(BASE, name, f"{file}.json") for file in ("attempt", "plan", "summary")}
-        assert objects.keys() - {layout.lease_key(BASE, name)} == known
+        between = layout.provider_key(BASE, name, "restores", f"between-{name}.json")  # see `refusal`
+        assert objects.keys() - {layout.lease_key(BASE, name), between} == known
 
     def rows_of(self, name: CollectionName) -> int:
         return sum(segment.rows for segment in self.cluster.server.segments(name))

@@ -1,0 +1,115 @@
+"""Leases: who may take one over, what they say, and what becomes of them in a store without conditional writes."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_milvus_backup.core import lease as leases
+from airflow_provider_milvus_backup.core.errors import BackupDamaged, BackupInUse, TakenOver
+from airflow_provider_milvus_backup.core.lease import Holding, Lease, Owner, holder, in_use, may_take_over
+from airflow_provider_milvus_backup.core.patience import Patience
+from airflow_provider_milvus_backup.core.report import Reporter
+from airflow_provider_milvus_backup.core.store import ObjectStore
+from benchmarks.collection import BUCKET, location
+from benchmarks.slow_s3 import Store, in_thread
+
+ME, OTHER = Owner("dag/run/task/-1", 1, 2), Owner("dag/other/task/-1", 0, 9)
+KEY = "backup/name/provider/lease.json"
+
+
+class Lines:
+    """A logger that keeps what is written to it."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def info(self, text: str, *args: object) -> None:
+        self.lines.append(text % args)
+
+    warning = info
+
+
+@pytest.mark.parametrize(
+    ("held", "age", "may"),
+    [
+        (OTHER, 59.9, False),
+        (OTHER, 60.0, True),
+        (OTHER, -3.0, False),  # a lease from the future is alive
+        (ME, 0.0, True),
+        (Owner(ME.identity, 1, 1), 0.0, True),
+        (Owner(ME.identity, 0, 7), 0.0, True),  # from before a clear
+        (Owner(ME.identity, 1, 3), 0.0, False),  # an older try never takes it from a newer one
+        (Owner(ME.identity, 2, 1), 0.0, False),
+        (Owner(), 0.0, False),
+    ],
+)
+def test_a_lease_is_taken_over_when_it_has_run_out_or_belongs_to_an_earlier_try(held: Owner, age: float, may: bool) -> None:
+    assert may_take_over(Holding(held, "write"), age, ME) is may
+
+
+def test_two_programs_without_a_name_are_never_taken_for_the_same() -> None:
+    assert not may_take_over(Holding(Owner(), "write"), 1.0, Owner())
+
+
+@given(st.builds(Owner, st.text(st.characters(codec="utf-8")), st.integers(0, 9), st.integers(0, 9)), st.floats(0, 1e9))
+def test_a_lease_survives_its_file(owner: Owner, seconds: float) -> None:
+    holding = Holding(owner, "write", seconds)
+    assert Holding.from_json(holding.to_json()) == holding
+
+
+DAMAGED = [b"{}", b'{"version":1}', b'{"version":1,"owner":{},"seconds":-1}', b'{"version":1,"owner":3}']
+
+
+@given(st.binary(max_size=200) | st.sampled_from(DAMAGED))
+def test_a_damaged_lease_is_a_documented_error(content: bytes) -> None:
+    with pytest.raises(BackupDamaged, match="the lease"):
+        Holding.from_json(content)
+
+
+@pytest.fixture
+def weak() -> Iterator[ObjectStore]:
+    """A store that takes every write, whatever its conditions."""
+    with in_thread(Store({}, 0.0)) as endpoint:
+        yield ObjectStore(location(endpoint, ("key", "secret"), "backup", BUCKET))
+
+
+def test_a_store_without_conditional_writes_is_found_out_and_warned_of(weak: ObjectStore) -> None:
+    log = Lines()
+    Lease(weak, KEY, ME, "write backup 'name'", Reporter(log)).take()
+    assert weak.conditional is False
+    assert any("does not keep to conditional writes" in line for line in log.lines)
+
+
+def test_there_a_second_writer_is_still_kept_out_and_a_lost_lease_noticed(weak: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ObjectStore, "age", lambda *_: 1.0)
+    first = Lease(weak, KEY, OTHER, "write backup 'name'", Reporter(Lines()))
+    first.take()
+    with pytest.raises(BackupInUse, match=r"dag/other/task/-1, try 9 \(process \d+ on "):
+        Lease(weak, KEY, ME, "write backup 'name'", Reporter(Lines())).take()
+    first.hand_over(0.5)
+    log = Lines()
+    Lease(weak, KEY, ME, "write backup 'name'", Reporter(log)).take()
+    assert any(re.match(r"took over from dag/other/task/-1, try 9 .* last sign of life was 1.0 s ago", line) for line in log.lines)
+    with pytest.raises(TakenOver, match="another run has taken over to write backup 'name'"):
+        first.renew()
+    assert holder(weak, KEY) is not None
+    assert [str(held.owner) for held in in_use(weak, "backup", "name")] == ["dag/run/task/-1, try 2"]
+
+
+def test_a_run_whose_lease_is_taken_stops(weak: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ObjectStore, "age", lambda *_: 1.0)
+    monkeypatch.setattr(leases, "RENEWAL", 0.05)
+    patience, mine = Patience(), Lease(weak, KEY, ME, "write", Reporter(Lines()))
+    mine.take()
+    with mine.kept(patience):
+        time.sleep(0.2)
+        patience.check("working")
+        Lease(weak, KEY, Owner(ME.identity, 1, 3), "write", Reporter(Lines())).take()
+        with pytest.raises(TakenOver):
+            patience.pause(5, "working")

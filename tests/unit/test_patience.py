@@ -1,0 +1,53 @@
+"""Every wait ends when it should: by a kill, a deadline, a lost lease, or when its budget is used up."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from airflow_provider_milvus_backup.core.errors import Cancelled, TakenOver, WaitTimeout
+from airflow_provider_milvus_backup.core.patience import Backoff, Patience
+
+
+def test_a_kill_ends_a_wait_at_once_and_says_what_was_going_on() -> None:
+    patience = Patience()
+    threading.Timer(0.1, patience.stop.set).start()
+    started = time.monotonic()
+    with pytest.raises(Cancelled, match="stopped while Milvus was loading"):
+        patience.pause(60, "Milvus was loading")
+    assert time.monotonic() - started < 5
+
+
+def test_a_deadline_counts_from_the_start_over_all_waits() -> None:
+    patience = Patience(timeout=0.3)
+    patience.pause(0.1, "waiting")
+    assert not patience.over()
+    with pytest.raises(WaitTimeout, match="out of time while jobs 1, 2 are still running"):
+        patience.pause(60, "jobs 1, 2 are still running")
+    assert patience.over()
+
+
+def test_what_another_thread_found_out_is_raised_before_all_else() -> None:
+    patience = Patience(timeout=0)
+    patience.stop.set()
+    patience.failure = TakenOver("by another run")
+    with pytest.raises(TakenOver, match="by another run"):
+        patience.check("waiting")
+
+
+def test_attempts_end_when_the_budget_is_used_up() -> None:
+    backoff = Backoff(0.4, Patience(), first=0.1)
+    started = time.monotonic()
+    while backoff.again("asking"):
+        pass
+    assert 1 <= backoff.repeats <= 4
+    assert time.monotonic() - started < 0.5
+
+
+def test_attempts_end_with_the_run() -> None:
+    patience = Patience()
+    patience.stop.set()
+    with pytest.raises(Cancelled, match="stopped while Milvus is away"):
+        Backoff(60, patience).again("Milvus is away")
