@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-MODULES = ("importing", "listing", "copying", "streaming", "backing_up", "restoring")
+MODULES = ("importing", "listing", "copying", "resuming", "waiting", "streaming", "backing_up", "restoring")
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote
 from urllib.request import urlopen
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, unescape
 
 COPY_SECONDS = 0.04
 OTHER_SECONDS = 0.005
@@ -112,6 +112,13 @@ class Store:
         if "partNumber" in asked:
             self._uploads[name][int(asked["partNumber"])] = body
             return Answer(headers='ETag: "part"\r\n')
+        if "delete" in asked:
+            gone = re.findall(rb"<Key>([^<]*)</Key>", body)
+            for key in gone:
+                self.objects.pop(f"{name.strip('/')}/{unescape(key.decode())}", None)
+            self._sorted = None
+            deleted = b"".join(b"<Deleted><Key>" + key + b"</Key></Deleted>" for key in gone)
+            return Answer(body=b"<DeleteResult>" + deleted + b"</DeleteResult>")
         xml = b""
         if "uploadId" in asked:
             parts = self._uploads.pop(name)

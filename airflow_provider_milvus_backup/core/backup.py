@@ -162,8 +162,8 @@ class BackupRun:
         backup, attempt = read_backup(self.destination, name), self._attempt(name)
         if attempt and attempt.backup_id == backup.backup_id and attempt.owner.identity == self.owner.identity:
             self.reporter.line(f"backup {name!r} was committed by {attempt.owner}; nothing is left to do")
-            if attempt.replaces:
-                with self.writing(name):
+            with self.writing(name):  # also takes away the lease that a try which died after the commit has left
+                if attempt.replaces:
                     self._remove_replaced(name, backup)
         else:
             self.reporter.line(f"backup {name!r} is there already; it stays as it is")
@@ -281,6 +281,8 @@ class BackupRun:
                 + (f"; removed because no longer part of the backup: {gone:,}" if gone else "")
             )
             self.destination.delete(kept.remove)
+        there.clear()  # all of this is large where the plan is
+        recorded.clear()
         self.destination.write(self._provider_key(name, PLAN_FILE), plan.to_json())
         return plan
 

@@ -20,7 +20,7 @@ from .imports import Failure, JobState
 from .lease import Lease, Owner
 from .names import check_backup_name, check_restore_id, short_id
 from .patience import Backoff, Patience
-from .reader import committed, read_backup
+from .reader import read_backup
 from .report import Reporter, counted
 from .restore_plan import RestoreOptions
 from .restore_planning import plan
@@ -103,17 +103,18 @@ class RestoreRun:
             earlier = self.states.find(backup_name, restore_id)
             if earlier and earlier.summary and earlier.round == self.owner.round:
                 self.ends.reporter.line(f"restore {restore_id} of backup {backup_name!r} is finished; nothing is left to do")
+                self._work_on(earlier)  # takes away the leases that a try which died at the very end has left
                 return earlier
             state = self._resumed(earlier, options)
             if state is None:
                 state = plan(self.ends, backup_name, restore_id, options, self.owner.round)
                 if earlier:
                     self._follow(state, earlier)
-        backup = read_backup(self.ends.backups, backup_name)
         with self.ends.reporter.phase("Create and submit"):
             self._work_on(state)
-            if committed(self.ends.backups, backup_name)[0] != backup.backup_id:
-                raise BackupInUse(f"backup {backup_name!r} is being replaced in this moment; try again when that is done")
+            backup = read_backup(self.ends.backups, backup_name)  # from here on nobody removes objects of it
+            if backup.backup_id != state.backup_id:
+                raise BackupInUse(f"backup {backup_name!r} was replaced while its restore was being planned; try again")
             state.token, state.deadline = uuid.uuid4().hex, self.ends.patience.deadline
             with self._undoing(state):
                 self.states.save(state)
@@ -124,9 +125,9 @@ class RestoreRun:
         """Return the state to go on with, None when there is nothing to go on with."""
         if earlier is None or earlier.summary or earlier.undone:
             return None
-        if earlier.options != options.to_text():
-            self.ends.reporter.line("the earlier try of this restore had other arguments; what it made is undone")
-            undoing.undo(self.ends, self.states, earlier, "a later try had other arguments")
+        if earlier.options != options.to_text() or earlier.backup_id != read_backup(self.ends.backups, earlier.backup_name).backup_id:
+            self.ends.reporter.line("the earlier try of this restore had other arguments or another backup; what it made is undone")
+            undoing.undo(self.ends, self.states, earlier, "a later try had other arguments or another backup")
             return None
         done = sum(1 for _, job in earlier.jobs() if job.state == JobState.COMPLETED.value)
         self.ends.reporter.line(

@@ -38,7 +38,7 @@ def plan(ends: Ends, backup_name: str, restore_id: str, options: RestoreOptions,
 
     staged = ends.staged and not options.meta_only
     state = RestoreState(
-        restore_id, backup_name, [], staged=staged, started=time.time(), options=options.to_text(), round=round_
+        restore_id, backup_name, [], backup.backup_id, staged=staged, started=time.time(), options=options.to_text(), round=round_
     )
     binlogs = layout.binlogs_dir(ends.backups.location.root_path, backup_name)
     for source, name in names.items():

@@ -101,6 +101,8 @@ class RestoreState:
     restore_id: str
     backup_name: str
     targets: list[Target]
+    #: The id of the backup: one that replaced it under its name is another one.
+    backup_id: str = ""
     staged: bool = False
     started: float = 0.0
     #: The arguments it was begun with; one that is begun with others is another one.
@@ -163,6 +165,7 @@ class RestoreState:
             restore_id,
             root.string("backup_name"),
             [_target(node, restore_id) for node in root.nodes("targets")],
+            root.string("backup_id"),
             root.boolean("staged"),
             root.number("started"),
             root.string("options"),

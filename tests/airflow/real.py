@@ -59,12 +59,12 @@ class RealAirflow:
     _started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def processes(self, title: str) -> list[int]:
-        """Return the processes of this Airflow whose command line contains a text."""
+        """Return the processes of `airflow standalone` whose command line, which Airflow gives them itself, contains a text."""
         found = []
-        for pid in living(self.home):
+        for process in psutil.Process(self.airflow.process.pid).children(recursive=True):
             try:
-                if title in " ".join(psutil.Process(pid).cmdline()):
-                    found.append(pid)
+                if title in " ".join(process.cmdline()):
+                    found.append(process.pid)
             except psutil.NoSuchProcess:
                 continue
         return found
@@ -136,7 +136,7 @@ class DagRun:
     def log(self, try_number: int) -> str:
         """Return the log of a try."""
         content = self.real.airflow.call("GET", f"{self.path}/taskInstances/restore/logs/{try_number}?full_content=true")["content"]
-        return "\n".join(str(line["event"]) if isinstance(line, dict) else str(line) for line in content)
+        return "\n".join(str(line) for line in content)
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,10 @@ def id_of(run: DagRun) -> str:
 
 
 def begun(real: RealAirflow, stack: Stack, how: str, name: str) -> DagRun:
-    """Start a restore, and return when all its jobs are submitted and Airflow waits for them."""
+    """Start a restore, and return when all its jobs are submitted and Airflow waits for them. Start deferred ones first.
+
+    A trigger that is not running yet is not told that its task is marked or cleared; it runs when Milvus is asked.
+    """
     asked = real.milvus.requests["GetImportState"]
     run = real.run(f"kills_{how}", {"suffix": name.removeprefix("wide")})
     run.until(how)
@@ -64,7 +67,7 @@ def test_a_restore_that_is_marked_failed_is_undone_while_it_runs_and_while_it_is
     real_airflow: RealAirflow, stack: Stack, wide: Any
 ) -> None:
     real_airflow.silent.set()
-    running, deferred = (begun(real_airflow, stack, how, f"wide_marked_{how}") for how in ("running", "deferred"))
+    deferred, running = (begun(real_airflow, stack, how, f"wide_marked_{how}") for how in ("deferred", "running"))
     for run in (running, deferred):
         run.mark_failed()
     is_undone(running, stack, "wide_marked_running")
@@ -78,7 +81,7 @@ def test_a_restore_that_is_cleared_while_it_is_deferred_and_one_whose_worker_die
 ) -> None:
     real_airflow.silent.set()
     cleared, killed = begun(real_airflow, stack, "deferred", "wide_cleared"), begun(real_airflow, stack, "running", "wide_killed")
-    (worker,) = real_airflow.processes(f"airflow worker -- {killed.task()['id']}")
+    (worker,) = real_airflow.processes(f"airflow worker -- {killed.task()['id']}")  # the task's own process, not its supervisor
     os.kill(worker, signal.SIGKILL)
     cleared.clear()
     until(lambda: cleared.task()["try_number"] == 2 and cleared.task()["state"] == "deferred", "the new try has deferred, too")
