@@ -9,7 +9,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-ui test lint bench constraints clean
+.PHONY: help demo demo-ui test lint bench soak constraints clean
 
 UV := .venv/bootstrap/bin/uv
 BIN := .venv/$(AIRFLOW)/bin
@@ -35,20 +35,29 @@ demo: $(READY) ## Back up and restore a collection on a real Milvus and a real S
 demo-ui: $(READY) ## The same servers with Airflow's UI and scheduler in front, until Ctrl-C
 	@exec $(BIN)/python -m demo.ui
 
-# Tests mostly wait for servers, so two runs go side by side; the output of the one in the background is printed whole at the end. A failure
-# hides no failure after it.
+# Tests mostly wait for servers, so two rows of runs go side by side; the output of the row in the background is printed whole at the end.
+# A failure hides no failure after it.
 test: $(READY) $(READY_OLD) ## Lint and all tests, on both Airflow lines
 	@failed=; mkdir -p .cache; \
 	$(MAKE) --no-print-directory lint || failed="$$failed lint"; \
-	$(BIN)/python -m pytest tests/airflow > .cache/airflow-$(AIRFLOW).log 2>&1 & beside=$$!; \
-	trap 'kill -9 $$beside 2>/dev/null || true' EXIT; \
+	set -m; \
+	{ beside=0; \
+	  $(BIN)/python -m pytest tests/airflow > .cache/airflow-$(AIRFLOW).log 2>&1 || beside=1; \
+	  $(BIN)/python -m pytest tests/breaking > .cache/breaking.log 2>&1 || beside=$$((beside + 2)); \
+	  exit $$beside; } & row=$$!; \
+	set +m; \
+	trap 'kill -9 -- -$$row 2>/dev/null || true' EXIT; \
 	$(heading) "Airflow $(AIRFLOW_OLD): pytest tests/airflow"; \
 	$(BIN_OLD)/python -m pytest tests/airflow || failed="$$failed Airflow-$(AIRFLOW_OLD)"; \
 	$(heading) "pytest tests/unit tests/integration"; \
 	$(BIN)/python -m pytest tests/unit tests/integration || failed="$$failed unit-integration"; \
-	wait $$beside || failed="$$failed Airflow-$(AIRFLOW)"; \
+	beside=0; wait $$row || beside=$$?; \
+	(( !(beside & 1) )) || failed="$$failed Airflow-$(AIRFLOW)"; \
+	(( beside < 2 )) || failed="$$failed breaking"; \
 	$(heading) "Airflow $(AIRFLOW): pytest tests/airflow"; \
 	cat .cache/airflow-$(AIRFLOW).log; \
+	$(heading) "pytest tests/breaking"; \
+	cat .cache/breaking.log; \
 	if [ -n "$$failed" ]; then echo "FAILED:$$failed" >&2; exit 1; fi
 
 lint: $(READY) ## ruff, mypy and import-linter
@@ -60,6 +69,9 @@ lint: $(READY) ## ruff, mypy and import-linter
 
 bench: $(READY) ## Measure backup and restore
 	@$(BIN)/python -m benchmarks
+
+soak: $(READY) ## Back up and restore behind random faults for ten minutes; ARGS='--seconds 60'
+	@$(BIN)/python -m tests.breaking.soak $(ARGS)
 
 constraints: $(UV) ## Resolve the dependencies anew; ARGS=--upgrade moves pins that still fit, too
 	@for version in $(AIRFLOW) $(AIRFLOW_OLD); do \

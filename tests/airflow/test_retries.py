@@ -51,26 +51,23 @@ def test_a_retry_under_airflow_returns_what_the_committed_backup_and_the_finishe
     connected: Stack, airflow_db: object, wide: Any
 ) -> None:
     run = dag_runs.run(dag_runs.load(dag_runs.DAGS / "tries.py", "lost_answers"))
-    assert run.states() == {"backup": "success", "restore": "success", "deferred": "success"}
-    assert [run.task(task).try_number for task in ("backup", "restore", "deferred")] == [2, 2, 2]
+    assert run.states() == {"backup": "success", "restore": "success"}
+    assert [run.task(task).try_number for task in ("backup", "restore")] == [2, 2]
     attempt, summary = (
         json.loads(connected.s3.client().get_object(Bucket="backups", Key=f"backup/lost_answers/provider/{file}.json")["Body"].read())
         for file in ("attempt", "summary")
     )
     assert attempt["owner"]["attempt"] == 1, "the second try has written nothing"
     assert run.result("backup") == summary
-    for task in ("restore", "deferred"):
-        assert run.result(task)["rows"] == len(wide)
-        assert len(jobs(f"wide_lost_{task}")) == len(PARTITIONS), "nothing is imported twice"
-        assert connected.rows(f"wide_lost_{task}") == wide
+    assert run.result("restore")["rows"] == len(wide)
+    assert len(jobs("wide_lost")) == len(PARTITIONS), "nothing is imported twice"
+    assert connected.rows("wide_lost") == wide
     assert connected.staged() == []
 
 
-@pytest.mark.parametrize("deferrable", [False, True])
 def test_a_retry_goes_on_with_the_restore_of_a_try_that_died_while_it_submitted_jobs(
-    connected: Stack, wide: dict[Any, Any], deferrable: bool, monkeypatch: pytest.MonkeyPatch
+    connected: Stack, wide: dict[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    suffix = f"_died_{deferrable}".lower()
     submit_import = MilvusServer.submit_import
     submitted: list[int] = []
 
@@ -82,19 +79,14 @@ def test_a_retry_goes_on_with_the_restore_of_a_try_that_died_while_it_submitted_
 
     with monkeypatch.context() as patch, pytest.raises(WorkerDied):
         patch.setattr(MilvusServer, "submit_import", dies)
-        task = restore(suffix, deferrable=deferrable)
+        task = restore("_died")
         task.execute(context(task))
 
-    again = restore(suffix, deferrable=deferrable)
-    if deferrable:
-        event = fired(deferred_by(lambda: again.execute(context(again, try_number=2))).trigger)
-        again = restore(suffix, deferrable=True)
-        summary = again.execute_complete(context(again, try_number=2), event)
-    else:
-        summary = again.execute(context(again, try_number=2))
-    assert summary["jobs"] == len(jobs(f"wide{suffix}")) == len(PARTITIONS)
-    assert set(submitted) < set(jobs(f"wide{suffix}"))
-    assert connected.rows(f"wide{suffix}") == wide
+    again = restore("_died")
+    summary = again.execute(context(again, try_number=2))
+    assert summary["jobs"] == len(jobs("wide_died")) == len(PARTITIONS)
+    assert set(submitted) < set(jobs("wide_died"))
+    assert connected.rows("wide_died") == wide
     assert connected.staged() == []
 
 

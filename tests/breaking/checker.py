@@ -178,6 +178,8 @@ class Rig:
                 built = [
                     f"{d}.{c}" for d, names in self.all_collections().items() for c in names if restore_of(CollectionName(d, c)) == short
                 ]
+                if killed:
+                    built = [one for one in built if not any(line.startswith(f"{one} stays for now") for line in log.lines)]
                 _must(not built, f"collections that were built are left: {built}")
 
         def once(attempt: int) -> dict[str, Any]:

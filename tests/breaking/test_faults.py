@@ -7,6 +7,8 @@ refusal leads to, counted by the requests that reach the servers.
 from __future__ import annotations
 
 import re
+import socket
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -19,6 +21,7 @@ import pytest
 from airflow_provider_milvus_backup.core.errors import ConfigError, MilvusBackupError, ServerUnreachable, StorageDenied, StorageError
 from airflow_provider_milvus_backup.core.names import CollectionName
 from airflow_provider_milvus_backup.core.store import ObjectStore
+from demo.servers import LOOPBACK
 from tests.breaking.checker import Outcome, Proxies, Rig, play
 from tests.breaking.faults import Fault, Script
 from tests.integration.clusters import A_BUCKET, VAULT, Cluster, User, listing, location, moved
@@ -39,6 +42,7 @@ class Lost:
     #: What the path of the request matches; for Milvus, which has no paths, nothing.
     path: str = ""
     fault: Fault = Fault.LOST
+    #: Which of those requests; none stands for as many as there are without any fault.
     numbers: tuple[int, ...] = (1,)
     #: How many requests there are of each operation, of both servers; what is not named is not counted.
     requests: Mapping[str, int] = field(default_factory=dict, hash=False)
@@ -52,8 +56,8 @@ SCENARIOS = [
     Lost("the answer to taking a backup's lease is lost", "backup", "put-if", LEASE),
     Lost("the answer to the commit mark is lost", "backup", "put-if", "/backup_meta.json$"),
     Lost("the answer to the first copy is lost", "backup", "copy"),
-    Lost("every first list of a backup is cut off", "backup", "list", fault=Fault.TRUNCATED, numbers=(1, 2, 3, 4, 5)),
-    Lost("every first list of a restore is cut off", "restore", "list", fault=Fault.TRUNCATED, numbers=(1, 2, 3, 4, 5)),
+    Lost("a backup's first lists are cut off", "backup", "list", fault=Fault.TRUNCATED, numbers=()),
+    Lost("a restore's first lists are cut off", "restore", "list", fault=Fault.TRUNCATED, numbers=()),
     Lost("the answer to taking a restore's lease is lost", "restore", "put-if", STAGING),
     Lost("the answer to writing the state is lost", "restore", "put-if", STATE),
     Lost("the answer to the summary of a restore is lost", "restore", "put-if", STATE, numbers=(-1,)),
@@ -115,7 +119,9 @@ class World:
         """Run one scenario: the first try succeeds, and the servers get no request too many."""
         paths = self.paths[scenario.kind][scenario.operation]
         matching = [number for number, path in enumerate(paths, 1) if re.search(scenario.path, path)]
-        faults = {(scenario.operation, matching[n - 1 if n > 0 else n]): scenario.fault for n in scenario.numbers}
+        # Milvus's requests have no paths, and how often it is asked for a job depends on how fast it is.
+        numbers = [matching[n - 1 if n > 0 else n] if scenario.path else n for n in scenario.numbers] or matching
+        faults = {(scenario.operation, number): scenario.fault for number in numbers}
         of_s3 = scenario.operation[0].islower()
         schedule, unique = Script(faults), f"s{SCENARIOS.index(scenario)}"
         with ExitStack() as stack:
@@ -203,19 +209,22 @@ def test_what_milvus_refuses_for_good_is_asked_for_once(world: World) -> None:
             rig.restore_once(proxies, "undisturbed", "refused")
         assert not proxies.milvus.requests.keys() & {"Flush", "Import", "CreateCollection", "RenameCollection", "DropCollection"}
         assert max(proxies.milvus.requests.values()) == 2, proxies.milvus.requests  # one each by the backup and the restore
-        assert proxies.s3.requests["put"] + proxies.s3.requests["put-if"] == 0
+        assert proxies.s3.requests["put"] == 0
+    assert listing(rig.cluster.s3, VAULT, "backup/refused/") == {}
 
 
 def test_servers_that_never_answered_are_not_waited_for(world: World) -> None:
     """An address that is wrong is told at once; only what has answered before is worth the wait."""
-    rig = world.rig
+    rig, started = world.rig, time.monotonic()
     with ExitStack() as stack:
         proxies = rig.proxies(stack, bucket=VAULT)
-        proxies.milvus.down = True
-        with pytest.raises(ServerUnreachable):
-            rig.backup_once(proxies, "away")
-        assert proxies.milvus.requests["GetVersion"] == 1
-        proxies.milvus.down, proxies.s3.down = False, True
+        with socket.create_server((LOOPBACK, 0)) as nobody:
+            port = nobody.getsockname()[1]
+        nowhere = replace(proxies.settings, milvus=replace(proxies.settings.milvus, port=port))
+        with pytest.raises(ServerUnreachable, match="did not answer within"):
+            rig.backup_once(replace(proxies, settings=nowhere), "away")
+        proxies.s3.down = True
         with pytest.raises(StorageError):
             rig.backup_once(proxies, "away")
+    assert time.monotonic() - started < 60
     assert listing(rig.cluster.s3, VAULT, "backup/away/") == {}

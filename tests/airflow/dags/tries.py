@@ -63,7 +63,4 @@ class RestoreLost(AnswerLost, MilvusRestoreOperator):
 with DAG(dag_id="lost_answers", schedule=None):
     again: dict[str, Any] = {"retries": 1, "retry_delay": timedelta(0), "backup_bucket": "backups"}
     BackupLost(task_id="backup", backup_name="lost_answers", collections=["tags"], **again)
-    for how in ("restore", "deferred"):
-        RestoreLost(
-            task_id=how, backup_name="wide", suffix=f"_lost_{how}", load="always", poll_interval=1, deferrable=how == "deferred", **again
-        )
+    RestoreLost(task_id="restore", backup_name="wide", suffix="_lost", load="always", poll_interval=1, deferrable=True, **again)
