@@ -34,6 +34,7 @@ class MilvusRpc:
     def __init__(self, address: MilvusAddress, patience: Patience | None = None) -> None:
         self.address = address
         self.patience = patience or Patience()
+        self._answered = False
         self._asked: set[Any] = set()
 
     @cached_property
@@ -86,7 +87,7 @@ class MilvusRpc:
         import grpc
 
         metadata = request_metadata(self.address, database)
-        backoff = Backoff(BUDGET, self.patience)
+        backoff = Backoff(BUDGET if self._answered else CONNECT_SECONDS, self.patience)
         while True:
             try:
                 method = getattr(self._stub, rpc)
@@ -94,6 +95,7 @@ class MilvusRpc:
                     answer = method(request, timeout=REQUEST_SECONDS, metadata=metadata)
                 else:
                     answer = self._answer_of(method.future(request, metadata=metadata), doing)
+                self._answered = True
                 check_status(answer, doing, self.address)
                 return answer
             except grpc.RpcError as error:

@@ -273,6 +273,8 @@ class ObjectStore:
                 with self.explained(doing):
                     result = action()
             except StorageError as error:
+                # "Not found" is an answer, too.
+                self._answered = self._answered or not error.passing
                 if not (error.passing and self._answered and backoff.again(str(error))):
                     raise
             else:

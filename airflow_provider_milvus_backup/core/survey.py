@@ -142,6 +142,8 @@ class Survey:
         first = list(islice(inserts, 1))  # not all in one list: there may be millions
         deltas = self.source.objects(layout.source_dir(root, layout.DELTA, collection_id))
         if not first and any(segment.rows for segment in reported):
+            if self.server.segments(name) != reported:
+                raise SourceChanged(f"the segments of {name} changed while they were looked at")
             raise ConfigError(
                 f"Milvus reports {len(reported)} segments of {name}, but {self.source.location} holds no object below "
                 f"{layout.source_dir(root, layout.INSERT, collection_id)!r}: correct bucket_name {self.source.location.bucket!r} or "

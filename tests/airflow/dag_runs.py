@@ -47,9 +47,7 @@ class Run:
 
     def states(self) -> dict[str, str]:
         """Return the state of every task instance as ``task`` or ``task[0]``."""
-        return {
-            ti.task_id + (f"[{ti.map_index}]" if ti.map_index >= 0 else ""): str(ti.state) for ti in self.dag_run.get_task_instances()
-        }
+        return {ti.task_id + (f"[{ti.map_index}]" if ti.map_index >= 0 else ""): str(ti.state) for ti in self.dag_run.get_task_instances()}
 
     def result(self, task_id: str, map_index: int = -1) -> Any:
         """Return what a task returned."""

@@ -12,4 +12,4 @@ from tests.airflow.dag_runs import context
 if __name__ == "__main__":
     kind, options = sys.argv[1:]
     task = {"backup": MilvusBackupOperator, "restore": MilvusRestoreOperator}[kind](**json.loads(options))
-    print(json.dumps(task.execute(context(task))))
+    sys.stdout.write(json.dumps(task.execute(context(task))))

@@ -116,8 +116,14 @@ class DagRun:
         return answer
 
     def until(self, *states: str) -> dict[str, Any]:
-        """Wait until the task has one of these states."""
-        until(lambda: self.task()["state"] in states, f"{self.dag_id} is {' or '.join(states)}; it is {self.task()['state']}")
+        """Wait until the task has one of these states, and return it as the REST API tells it."""
+
+        def happened() -> bool:
+            state = self.task()["state"]
+            assert state in states or state not in FINISHED, f"{self.dag_id} is {state}, not {' or '.join(states)}\n{self.log(1)}"
+            return state in states
+
+        until(happened, f"{self.dag_id} is {' or '.join(states)}")
         return self.task()
 
     def mark_failed(self) -> None:

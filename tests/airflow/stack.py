@@ -100,6 +100,12 @@ class Stack:
         """Return what restores have staged in Milvus's bucket and not removed."""
         return self.keys("a-bucket", "restore-temp-")
 
+    def remove_leases(self) -> None:
+        """Remove the leases that a restore which its trigger has undone leaves (an expected failure in test_kills.py)."""
+        for key in self.staged():
+            if key.endswith("/lease.json"):
+                self.s3.client().delete_object(Bucket="a-bucket", Key=key)
+
     def connections(self) -> dict[str, dict[str, Any]]:
         """Return the connections of Milvus A as the fields of their JSON form."""
         return {

@@ -170,11 +170,8 @@ def test_a_kill_before_anything_began_harms_nothing(connected: Stack) -> None:
 
 @pytest.fixture(autouse=True)
 def no_leases(stack: Stack) -> Iterator[None]:
-    """Remove the leases that a restore which its trigger has undone leaves (see the expected failure below)."""
     yield
-    for key in stack.staged():
-        if key.endswith("/lease.json"):
-            stack.s3.client().delete_object(Bucket="a-bucket", Key=key)
+    stack.remove_leases()
 
 
 # --- the trigger ---------------------------------------------------------------------------------------------------------
@@ -218,7 +215,9 @@ def test_a_trigger_undoes_the_restore_of_a_task_that_a_user_marks_however_often_
     asyncio.run(trigger.on_kill())  # once more does nothing
 
 
-@pytest.mark.xfail(reason="RestoreRun.cancel() does not give up the leases that the worker has handed over, so the backup is in use for a day")
+@pytest.mark.xfail(
+    reason="RestoreRun.cancel() does not give up the leases that the worker has handed over, so the backup is in use for a day"
+)
 def test_a_restore_that_its_trigger_has_undone_no_longer_holds_the_backup(connected: Stack, backed_up: Any) -> None:
     trigger = waiting_in_the_triggerer("_free")
     asyncio.run(trigger.on_kill())

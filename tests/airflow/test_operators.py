@@ -229,5 +229,3 @@ def test_a_sensor_for_an_unknown_restore_names_it(connected: Stack, backed_up: A
     waiting = sensor(backup_name="shared", restore_id="feedfeedfeedfeed")
     with pytest.raises(AirflowFailException, match="no restore 'feedfeedfeedfeed' of backup 'shared'"):
         waiting.execute(context(waiting))
-
-

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -84,28 +83,24 @@ def test_a_backup_whose_worker_dies_while_it_copies_is_completed_by_the_next_try
     assert connected.rows("coll_from_dead") == connected.rows("coll")
 
 
-@pytest.mark.parametrize("moment", ["staging", "submitting", "waiting"])
+@pytest.mark.parametrize("moment", ["submitting", "waiting"])
 def test_a_restore_whose_worker_dies_is_completed_by_the_next_try_and_nothing_is_imported_twice(
     connected: Stack, wide: dict[Any, Any], tmp_path: Path, moment: str
 ) -> None:
     name = f"wide_dies_{moment}"
     options = {"task_id": f"dies_{moment}", "backup_name": "wide", "backup_bucket": "backups", "suffix": name[4:], "load": "always"}
-    gate = {"staging": Gate("copy", 10), "submitting": Gate("Import", 3), "waiting": Gate("none", 1)}[moment]
-    with s3_proxy(connected) as s3, milvus_proxy(connected) as milvus:
-        s3.before = milvus.before = gate
-        started = os.times().elapsed
+    gate = {"submitting": Gate("Import", len(PARTITIONS)), "waiting": Gate("none", 1)}[moment]
+    with milvus_proxy(connected) as milvus:
+        milvus.before = gate
         with (
-            in_environment(behind(connected, milvus=milvus, s3=s3).connections()),
+            in_environment(behind(connected, milvus=milvus).connections()),
             worker("restore", {**options, "poll_interval": 1}, tmp_path / "log") as process,
         ):
             until(lambda: gate.reached.is_set() or milvus.requests["GetImportState"] > len(PARTITIONS), process)
         gate.opened.set()  # a request that the dead worker had sent is answered all the same
-    assert os.times().elapsed - started < 60
-    (building,) = [other for other in connected.collections() if other.startswith(f"{name}__restore_")] or [""]
-    assert bool(building) == (moment != "staging")
+    (building,) = [other for other in connected.collections() if other.startswith(f"{name}__restore_")]
     assert name not in connected.collections()
-    submitted = jobs(building) if building else 0
-    assert submitted == {"staging": 0, "submitting": 3, "waiting": len(PARTITIONS)}[moment]
+    assert jobs(building) == len(PARTITIONS), "the last one is one that the dead worker has heard nothing of"
 
     task = MilvusRestoreOperator(**options, poll_interval=0.5)
     summary = task.execute(context(task, try_number=2))

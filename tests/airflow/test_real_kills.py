@@ -78,43 +78,44 @@ def test_a_restore_that_is_marked_failed_is_undone_while_it_runs_and_while_it_is
     real_airflow: RealAirflow, stack: Stack, wide: Any
 ) -> None:
     real_airflow.silent.set()
-    deferred, running = (begun(real_airflow, stack, how, f"wide_marked_{how}") for how in ("deferred", "running"))
+    deferred, running = (begun(real_airflow, stack, how, f"wide_real_marked_{how}") for how in ("deferred", "running"))
     deferred.mark_failed()  # the trigger has time to wait until no import runs any more
-    until(lambda: all_done(stack, building(stack, "wide_marked_running")[0]), "no import runs any more")
+    until(lambda: all_done(stack, building(stack, "wide_real_marked_running")[0]), "no import runs any more")
     running.mark_failed()
-    is_undone(running, stack, "wide_marked_running")
-    is_undone(deferred, stack, "wide_marked_deferred")
+    is_undone(running, stack, "wide_real_marked_running")
+    is_undone(deferred, stack, "wide_real_marked_deferred")
     assert "Cancelled" in running.log(1)
     real_airflow.silent.clear()
+    stack.remove_leases()
 
 
 def test_a_restore_that_is_cleared_while_it_is_deferred_and_one_whose_worker_dies_are_completed_by_the_next_try(
     real_airflow: RealAirflow, stack: Stack, wide: Any
 ) -> None:
     real_airflow.silent.set()
-    cleared, killed = begun(real_airflow, stack, "deferred", "wide_cleared"), begun(real_airflow, stack, "running", "wide_killed")
+    cleared, killed = begun(real_airflow, stack, "deferred", "wide_real_cleared"), begun(real_airflow, stack, "running", "wide_real_killed")
     (worker,) = real_airflow.processes(f"airflow worker -- {killed.task()['id']}")  # the task's own process, not its supervisor
     os.kill(worker, signal.SIGKILL)
     cleared.clear()
-    # The old trigger may undo the restore after the new try has looked at it and before it has taken it over: test_kills.py has that moment.
+    # The old trigger may undo the restore after the new try has looked at it and before it has taken it over: see test_kills.py.
     until(lambda: cleared.task()["try_number"] >= 2 and cleared.task()["state"] == "deferred", "the new try has deferred, too")
     until(lambda: killed.task()["try_number"] == 2 and killed.task()["state"] == "running", "the task is tried again")
     real_airflow.silent.clear()
-    is_complete(cleared, stack, "wide_cleared", wide)
-    is_complete(killed, stack, "wide_killed", wide)
+    is_complete(cleared, stack, "wide_real_cleared", wide)
+    is_complete(killed, stack, "wide_real_killed", wide)
     assert killed.task()["try_number"] == 2
-    assert [jobs(stack, name) for name in ("wide_cleared", "wide_killed")] == [len(PARTITIONS)] * 2, "nothing is imported twice"
+    assert [jobs(stack, name) for name in ("wide_real_cleared", "wide_real_killed")] == [len(PARTITIONS)] * 2, "nothing is imported twice"
 
 
 def test_a_restore_whose_triggerer_dies_is_waited_for_by_the_next_triggerer(real_airflow: RealAirflow, stack: Stack, wide: Any) -> None:
     real_airflow.silent.set()
-    run = begun(real_airflow, stack, "deferred", "wide_moved")
+    run = begun(real_airflow, stack, "deferred", "wide_real_moved")
     died = real_airflow.processes("triggerer")
     assert died
     for pid in died:
         os.kill(pid, signal.SIGKILL)
     real_airflow.start_triggerer()
     real_airflow.silent.clear()
-    is_complete(run, stack, "wide_moved", wide)
+    is_complete(run, stack, "wide_real_moved", wide)
     assert run.task()["try_number"] == 1
-    assert jobs(stack, "wide_moved") == len(PARTITIONS), "nothing is imported twice"
+    assert jobs(stack, "wide_real_moved") == len(PARTITIONS), "nothing is imported twice"

@@ -77,10 +77,11 @@ def test_a_retry_goes_on_with_the_restore_of_a_try_that_died_while_it_submitted_
             raise WorkerDied  # Milvus has the job, but nobody has written its id down
         return submitted[-1]
 
-    with monkeypatch.context() as patch, pytest.raises(WorkerDied):
+    task = restore("_died")
+    with monkeypatch.context() as patch:
         patch.setattr(MilvusServer, "submit_import", dies)
-        task = restore("_died")
-        task.execute(context(task))
+        with pytest.raises(WorkerDied):
+            task.execute(context(task))
 
     again = restore("_died")
     summary = again.execute(context(again, try_number=2))
@@ -121,7 +122,7 @@ def test_a_cleared_restore_is_another_restore(connected: Stack, backed_up: Any) 
     assert retry.execute(context(retry, try_number=2)) == first
 
     cleared = restore("_again", **options)
-    with pytest.raises(AirflowFailException, match="TargetExists: default.coll_again already exists"):
+    with pytest.raises(AirflowFailException, match=r"TargetExists: default\.coll_again already exists"):
         cleared.execute(context(cleared, try_number=3, cleared=2))
     cleared = restore("_again", **options, if_exists="replace")
     before = connected.client().describe_collection("coll_again")["collection_id"]

@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -113,21 +113,30 @@ class Rig:
 
     # ---- running --------------------------------------------------------------------------------------------------------------
 
-    def backup_once(self, proxies: Proxies, name: str, attempt: int = 1, log: Any = None, **arguments: Any) -> dict[str, Any]:
+    def backup_once(
+        self, proxies: Proxies, name: str, attempt: int = 1, log: Any = None, timeout: float = TRY_SECONDS, **arguments: Any
+    ) -> dict[str, Any]:
         """Run one try of a backup, by the task instance that belongs to the name."""
         owner = Owner(f"dag/run/{name}/-1", 0, attempt)
-        run = BackupRun.open(proxies.settings, Reporter(log), Patience(timeout=TRY_SECONDS), owner)
+        run = BackupRun.open(proxies.settings, Reporter(log), Patience(timeout=timeout), owner)
         try:
             return run.backup(name, **{"collections": self.shape.name.collection, **arguments}).to_dict()
         finally:
             run.server.close()
 
     def restore_once(
-        self, proxies: Proxies, name: str, restore_id: str, attempt: int = 1, log: Any = None, **options: Any
+        self,
+        proxies: Proxies,
+        name: str,
+        restore_id: str,
+        attempt: int = 1,
+        log: Any = None,
+        timeout: float = TRY_SECONDS,
+        **options: Any,
     ) -> dict[str, Any]:
         """Run one try of a restore."""
         owner = Owner(f"dag/run/{restore_id}/-1", 0, attempt)
-        run = RestoreRun.open(proxies.settings, Reporter(log), Patience(timeout=TRY_SECONDS), owner)
+        run = RestoreRun.open(proxies.settings, Reporter(log), Patience(timeout=timeout), owner)
         try:
             state = run.start(name, restore_id, RestoreOptions(**options))
             run.wait(state, 0.5)
@@ -135,8 +144,17 @@ class Rig:
         finally:
             run.close()
 
-    def backup(self, proxies: Proxies, name: str, log: Any = None, *, tries: int = TRIES, **arguments: Any) -> Tried:
-        """Back up, with as many tries as it takes, and look after each of them."""
+    def backup(
+        self, proxies: Proxies, name: str, log: Any = None, *, tries: int = TRIES, timeouts: Sequence[float] = (), **arguments: Any
+    ) -> Tried:
+        """Back up, with as many tries as it takes, and look after each of them.
+
+        :param timeouts: seconds after which the first tries are out of time
+        """
+
+        def once(attempt: int) -> dict[str, Any]:
+            timeout = [*timeouts, TRY_SECONDS][min(attempt - 1, len(timeouts))]
+            return self.backup_once(proxies, name, attempt, log, timeout, **arguments)
 
         def look(*, done: bool) -> None:
             bucket = proxies.settings.backup_storage.bucket
@@ -145,7 +163,7 @@ class Rig:
             if done:
                 self.check_leases([(bucket, layout.lease_key(BASE, name))])
 
-        return self._try(lambda attempt: self.backup_once(proxies, name, attempt, log, **arguments), look, tries)
+        return self._try(once, look, tries)
 
     def restore(
         self,
@@ -156,18 +174,21 @@ class Rig:
         log: Any = None,
         *,
         tries: int = TRIES,
+        timeouts: Sequence[float] = (),
+        old: int | None = None,
         killed: bool = False,
         **options: Any,
     ) -> Tried:
         """Restore the backup's one collection, with as many tries as it takes, and look after each of them.
 
+        :param timeouts: seconds after which the first tries are out of time
+        :param old: the id of the collection that is to be replaced
         :param killed: Milvus is killed meanwhile; what then cannot be dropped may stay, if the log says so
         """
-        tried = Tried()
 
         def look(*, done: bool) -> None:
             bucket = proxies.settings.backup_storage.bucket
-            self.check_restore(target, done=done, loaded=options.get("load") != "never")
+            self.check_restore(target, done=done, old=old, loaded=options.get("load") != "never")
             if done:
                 short = short_id(restore_id)
                 staging = layout.staging_dir(restore_id)
@@ -183,7 +204,8 @@ class Rig:
                 _must(not built, f"collections that were built are left: {built}")
 
         def once(attempt: int) -> dict[str, Any]:
-            return self.restore_once(proxies, name, restore_id, attempt, log, **options)
+            timeout = [*timeouts, TRY_SECONDS][min(attempt - 1, len(timeouts))]
+            return self.restore_once(proxies, name, restore_id, attempt, log, timeout, **options)
 
         tried = self._try(once, look, tries)
         jobs = self.jobs(target)
@@ -223,17 +245,19 @@ class Rig:
         """Return an object's bytes, past the proxies."""
         return bytes(obstore.get(_bucket(self.cluster.s3, bucket), key).bytes())
 
-    def source(self) -> dict[str, bytes]:
-        """Return the logs of all segments that Milvus has, by what follows its root path; they stay as they are."""
+    def source(self, segments: set[int]) -> dict[str, bytes]:
+        """Return the logs of some segments, by what follows Milvus's root path: it keeps those of compacted ones for hours."""
+        root, cid = f"{self.cluster.milvus.root_path}/", self.server.describe(self.shape.name).collectionID
+        found = {}
         with self._lock:
-            if not self._source:
-                root, cid = self.cluster.milvus.root_path, self.server.describe(self.shape.name).collectionID
-                segments = {str(segment.segment_id) for segment in self.server.segments(self.shape.name)}
-                for kind in (layout.INSERT, layout.DELTA):
-                    for key in listing(self.cluster.s3, A_BUCKET, layout.source_dir(root, kind, cid)):
-                        if key.removeprefix(f"{root}/").split("/")[3] in segments:
-                            self._source[key.removeprefix(f"{root}/")] = self.read(A_BUCKET, key)
-            return self._source
+            for kind in (layout.INSERT, layout.DELTA):
+                for key in listing(self.cluster.s3, A_BUCKET, layout.source_dir(root, kind, cid)):
+                    below = key.removeprefix(root)
+                    if int(below.split("/")[3]) in segments:
+                        if below not in self._source:
+                            self._source[below] = self.read(A_BUCKET, key)
+                        found[below] = self._source[below]
+        return found
 
     def check_backup(self, bucket: str, name: str) -> bool:
         """Return False when there is no backup; otherwise compare every byte with Milvus's own objects."""
@@ -250,13 +274,15 @@ class Rig:
             _must(there[key][0] == size, f"{key} has {there[key][0]} bytes, the meta says {size}")
             kind, cid, partition, _, *rest = key[len(binlogs) :].split("/")
             found["/".join((kind, cid, partition, *rest))] = self.read(bucket, key)
-        _must(found == self.source(), f"backup {name!r} is not what Milvus has")
+        segments = [segment for collection in backup.collections for segment in collection.segments()]
+        _must(sum(segment.rows for segment in segments) >= data.count(self.rows), f"backup {name!r} does not have all rows")
+        _must(found == self.source({segment.segment_id for segment in segments}), f"backup {name!r} is not what Milvus has")
         return True
 
-    def check_restore(self, target: CollectionName, *, done: bool, loaded: bool = True) -> None:
-        """The target is not there, or complete."""
+    def check_restore(self, target: CollectionName, *, done: bool, old: int | None = None, loaded: bool = True) -> None:
+        """The target is not there, or still the old one, or complete."""
         there = target.collection in self.all_collections().get(target.database, [])
-        if not there:
+        if not there or self.server.collection_id(target) == old:
             _must(not done, f"{target} is not there")
             return
         _must(not loaded or self.server.load_state(target) == "Loaded", f"{target} has its name and is not loaded")
@@ -310,26 +336,36 @@ class Outcome:
 def play(rig: Rig, seed: int) -> Outcome:
     """Back up and restore under the faults that belong to a seed; never raises."""
     chosen = random.Random(seed)
-    rate, bucket = chosen.choice([0.05, 0.12, 0.25]), chosen.choice([A_BUCKET, VAULT])
-    own_database, kind = chosen.random() < 0.5, chosen.choice(["both", "both", "s3", "milvus"])
+    rate, bucket = chosen.choice([0.08, 0.15, 0.25]), chosen.choice([A_BUCKET, VAULT])
+    own_database, replaces, kind = chosen.random() < 0.5, chosen.random() < 0.5, chosen.choice(["both", "both", "s3", "milvus"])
+    # A backup takes about a second, a restore about ten.
+    timeouts = [[chosen.uniform(0.1, most) for _ in range(chosen.choice([0, 0, 1, 2]))] for most in (2, 10)]
     s3 = Random(seed, rate if kind != "milvus" else 0, S3_FAULTS, 60)
     milvus = Random(seed, rate if kind != "s3" else 0, MILVUS_FAULTS, 40)
     target = CollectionName(f"faults_{seed}" if own_database else "default", f"{rig.shape.name.collection}_{seed}")
-    name, log, started = f"faults_{seed}", Kept(), time.monotonic()
-    tried, problem = [Tried(), Tried()], ""
+    name, alias, log, started = f"faults_{seed}", f"faults_alias_{seed}", Kept(), time.monotonic()
+    tried, problem, old = [Tried(), Tried()], "", None
     try:
+        if replaces:
+            rig.cluster.create(data.docs(target.collection, target.database))
+            rig.server.create_alias(target, alias)
+            old = rig.server.collection_id(target)
         with ExitStack() as stack:
             proxies = rig.proxies(stack, s3, milvus, bucket)
             proxies.s3.slow_seconds = proxies.milvus.slow_seconds = 0.2
-            tried[0] = rig.backup(proxies, name, log)
-            rename = {str(rig.shape.name): str(target)}
-            tried[1] = rig.restore(proxies, name, f"{name}_restore", target, log, rename=rename, load="always")
+            tried[0] = rig.backup(proxies, name, log, timeouts=timeouts[0])
+            options = {"rename": {str(rig.shape.name): str(target)}, "load": "always", "if_exists": "replace" if replaces else "fail"}
+            tried[1] = rig.restore(proxies, name, f"{name}_restore", target, log, timeouts=timeouts[1], old=old, **options)
+        if replaces:
+            found = rig.server.describe(target._replace(collection=alias)).schema.name
+            _must(found == target.collection, f"the alias of the replaced {target} points at {found}")
+            rig.cluster.client(target.database).drop_alias(alias)
         rig.drop(target)
         for error in (*tried[0].errors, *tried[1].errors):
             _must(error.retryable, f"a fault that passes ended a try with an error that says no retry may help: {error!r}")
     except Exception as error:  # noqa: BLE001 (one seed must not hide the others)
-        ended = "\n".join(log.lines[-60:])
-        problem = f"{type(error).__name__}: {error}\nrate {rate}, {bucket}, {target}, faults in {kind}\nS3 {s3}\nMilvus {milvus}\n{ended}"
+        what = f"rate {rate}, {bucket}, {target}, replaces {old}, faults in {kind}, timeouts {timeouts}"
+        problem = "\n".join([f"{type(error).__name__}: {error}", what, f"S3 {s3}", f"Milvus {milvus}", *log.lines[-60:]])
     faults = Counter(f"{operation} {fault.name}" for schedule in (s3, milvus) for operation, _, fault in schedule.injected)
-    errors = tuple(type(error).__name__ for one in tried for error in one.errors)
+    errors = tuple(f"{type(error).__name__} ({str(error)[:120]})" for one in tried for error in one.errors)
     return Outcome(seed, faults, (tried[0].tries, tried[1].tries), time.monotonic() - started, errors, problem)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import socket
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -42,8 +43,10 @@ class Lost:
     #: What the path of the request matches; for Milvus, which has no paths, nothing.
     path: str = ""
     fault: Fault = Fault.LOST
-    #: Which of those requests; none stands for as many as there are without any fault.
+    #: Which of those requests.
     numbers: tuple[int, ...] = (1,)
+    #: The operation that comes before it: the staged objects are removed just before a restore is written down as finished.
+    after: str = ""
     #: How many requests there are of each operation, of both servers; what is not named is not counted.
     requests: Mapping[str, int] = field(default_factory=dict, hash=False)
 
@@ -51,16 +54,37 @@ class Lost:
         return self.promise.replace(" ", "-")
 
 
+class First:
+    """A schedule: one fault for the first request of an operation after one of another."""
+
+    def __init__(self, operation: str, after: str, fault: Fault) -> None:
+        self.operation, self.after, self.fault = operation, after, fault
+        self.injected: list[tuple[str, int, Fault]] = []
+        self._armed = False
+        self._lock = threading.Lock()
+
+    def __call__(self, operation: str, number: int) -> Fault | None:
+        with self._lock:
+            self._armed = self._armed or operation == self.after
+            if not self._armed or operation != self.operation or self.injected:
+                return None
+            self.injected.append((operation, number, self.fault))
+            return self.fault
+
+    def __str__(self) -> str:
+        return f"the first {self.operation} after {self.after}: {self.fault.name}, injected {self.injected}"
+
+
 LEASE, STATE, STAGING = "/provider/lease.json$", "/provider/restores/", "/restore-temp-[0-9a-f]+/lease.json$"
 SCENARIOS = [
     Lost("the answer to taking a backup's lease is lost", "backup", "put-if", LEASE),
     Lost("the answer to the commit mark is lost", "backup", "put-if", "/backup_meta.json$"),
     Lost("the answer to the first copy is lost", "backup", "copy"),
-    Lost("a backup's first lists are cut off", "backup", "list", fault=Fault.TRUNCATED, numbers=()),
-    Lost("a restore's first lists are cut off", "restore", "list", fault=Fault.TRUNCATED, numbers=()),
+    Lost("a backup's first lists are cut off", "backup", "list", "/", Fault.TRUNCATED, (1, 2, 3)),
+    Lost("a restore's first lists are cut off", "restore", "list", "/", Fault.TRUNCATED, (1, 2, 3)),
     Lost("the answer to taking a restore's lease is lost", "restore", "put-if", STAGING),
     Lost("the answer to writing the state is lost", "restore", "put-if", STATE),
-    Lost("the answer to the summary of a restore is lost", "restore", "put-if", STATE, numbers=(-1,)),
+    Lost("the answer to the summary of a restore is lost", "restore", "put-if", after="delete"),
     Lost("the answer to a submitted job is lost", "restore", "Import", requests={"Import": 2}),
     Lost("the answers to all submitted jobs are lost", "restore", "Import", numbers=(1, 2), requests={"Import": 2}),
     Lost("Milvus is away when a job is submitted", "restore", "Import", fault=Fault.UNAVAILABLE, requests={"Import": 3}),
@@ -120,10 +144,10 @@ class World:
         paths = self.paths[scenario.kind][scenario.operation]
         matching = [number for number, path in enumerate(paths, 1) if re.search(scenario.path, path)]
         # Milvus's requests have no paths, and how often it is asked for a job depends on how fast it is.
-        numbers = [matching[n - 1 if n > 0 else n] if scenario.path else n for n in scenario.numbers] or matching
-        faults = {(scenario.operation, number): scenario.fault for number in numbers}
-        of_s3 = scenario.operation[0].islower()
-        schedule, unique = Script(faults), f"s{SCENARIOS.index(scenario)}"
+        numbers = [matching[n - 1] if scenario.path else n for n in scenario.numbers]
+        script = Script({(scenario.operation, number): scenario.fault for number in numbers})
+        schedule = First(scenario.operation, scenario.after, scenario.fault) if scenario.after else script
+        of_s3, unique = scenario.operation[0].islower(), f"s{SCENARIOS.index(scenario)}"
         with ExitStack() as stack:
             proxies = self.rig.proxies(stack, *(schedule, None) if of_s3 else (None, schedule), bucket=VAULT)
             if scenario.kind == "backup":
@@ -131,7 +155,7 @@ class World:
             else:
                 self.restore(proxies, "undisturbed", unique)
             requests = proxies.s3.requests + proxies.milvus.requests
-        assert len(schedule.injected) == len(faults), schedule
+        assert len(schedule.injected) == len(scenario.numbers), schedule
         assert {operation: requests[operation] for operation in scenario.requests} == scenario.requests, (requests, schedule)
 
 

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -129,21 +128,24 @@ def rig(tmp_path_factory: pytest.TempPathFactory, own_s3: Restartable) -> Iterat
         cluster.close()
 
 
-def back_up(rig: Rig, name: str, crash: Crash, log: Any) -> int:
+def back_up(rig: Rig, name: str, crash: Crash) -> int:
     """Back up while something dies; returns the number of tries."""
+    log = Kept()
     with ExitStack() as stack:
         proxies = rig.proxies(stack, bucket=VAULT)
         proxies.s3.before = proxies.milvus.before = crash.before
         try:
             tried = rig.backup(proxies, name, log, tries=TRIES)
         finally:
+            print("\n".join(log.lines))  # noqa: T201
             crash.over()
     assert rig.check_backup(VAULT, name)
     return tried.tries
 
 
-def restore(rig: Rig, restore_id: str, crash: Crash, log: Any, *, killed: bool = False) -> int:
+def restore(rig: Rig, restore_id: str, crash: Crash, *, killed: bool = False) -> int:
     """Restore while something dies; returns the number of tries."""
+    log = Kept()
     target = CollectionName("default", f"crashes_{restore_id}")
     with ExitStack() as stack:
         proxies = rig.proxies(stack, bucket=VAULT)
@@ -153,6 +155,7 @@ def restore(rig: Rig, restore_id: str, crash: Crash, log: Any, *, killed: bool =
                 proxies, "calm", restore_id, target, log, tries=TRIES, killed=killed, suffix=f"_{restore_id}", load="always"
             )
         finally:
+            print("\n".join(log.lines))  # noqa: T201
             crash.over()
     rig.check_restore(target, done=True)
     return tried.tries
@@ -160,33 +163,29 @@ def restore(rig: Rig, restore_id: str, crash: Crash, log: Any, *, killed: bool =
 
 def test_a_backup_survives_that_s3_dies_while_it_copies(rig: Rig, own_s3: Restartable) -> None:
     crash = Crash(own_s3.kill, own_s3.restart, "copy", number=6)
-    assert back_up(rig, "s3_copy", crash, Kept()) <= 2
+    assert back_up(rig, "s3_copy", crash) <= 2
 
 
 def test_a_restore_survives_that_s3_dies_while_it_stages(rig: Rig, own_s3: Restartable) -> None:
     crash = Crash(own_s3.kill, own_s3.restart, "copy", "/restore-temp-", 6)
-    assert restore(rig, "staging", crash, Kept()) <= 2
+    assert restore(rig, "staging", crash) <= 2
 
 
 def test_a_backup_survives_that_milvus_dies_while_it_flushes(rig: Rig) -> None:
     """The flush is asked for again: what it had sealed is not known to the Milvus that comes back."""
     milvus = rig.cluster.milvus
     crash = Crash(milvus.kill, milvus.restart, "GetFlushState")
-    assert back_up(rig, "flushing", crash, Kept()) <= 2
+    assert back_up(rig, "flushing", crash) <= 2
 
 
 def test_a_backup_survives_that_milvus_dies_between_the_survey_and_the_copy(rig: Rig) -> None:
     milvus = rig.cluster.milvus
     crash = Crash(milvus.kill, milvus.restart, "copy")
-    assert back_up(rig, "surveyed", crash, Kept()) == 1
+    assert back_up(rig, "surveyed", crash) == 1
 
 
 def test_a_restore_survives_that_milvus_dies_while_it_imports(rig: Rig) -> None:
     """What cannot be dropped, because an import into it never ends, does not have the target's name, and the log says so."""
-    log, milvus = Kept(), rig.cluster.milvus
+    milvus = rig.cluster.milvus
     crash = Crash(milvus.kill, milvus.restart, "GetImportState", number=2)
-    try:
-        tries = restore(rig, "importing", crash, log, killed=True)
-    finally:
-        print("\n".join(log.lines))  # noqa: T201
-    assert tries <= TRIES
+    assert restore(rig, "importing", crash, killed=True) <= TRIES
