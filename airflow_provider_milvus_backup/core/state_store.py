@@ -81,6 +81,7 @@ class StateStore:
         """Remove the state of a restore that has done nothing."""
         if place := self._places(state.backup_name, state.restore_id).get(state.place):
             place[0].delete([place[1]])
+        state.place = state.etag = ""
 
     def find(self, backup_name: str, restore_id: str) -> RestoreState | None:
         """Return the state of a restore that was started earlier, maybe by another worker; None when there is none."""

@@ -40,6 +40,7 @@ def undo(ends: Ends, states: StateStore, state: RestoreState, why: str, grace: f
     if state.undone or state.summary:
         return
     state.undone = why
+    state.left += [target.building for target in state.targets if not target.append and not target.done]
     try:
         states.save(state)
     except TakenOver as error:
@@ -50,7 +51,6 @@ def undo(ends: Ends, states: StateStore, state: RestoreState, why: str, grace: f
     # The run may have been stopped or be out of time; undoing has a time of its own.
     ends.server.patience = ends.backups.patience = ends.milvus_store.patience = type(ends.patience)(timeout=grace + 20)
     _try(ends, "remove staged objects", lambda: remove_staged(ends, state))
-    state.left += [target.building for target in state.targets if not target.append and not target.done]
     until = time.monotonic() + grace
     _try(ends, "drop what was created", lambda: drop_left(ends, state, until))
     for database in state.databases if not state.left else []:
