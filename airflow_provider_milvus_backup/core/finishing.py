@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from . import targets, undoing
+from . import layout, targets, undoing
 from .binlog import count_rows
 from .ends import Ends
 from .errors import ImportFailed, RowsMissing
@@ -34,7 +34,7 @@ def finish(ends: Ends, states: StateStore, state: RestoreState) -> float:
         target.done = True
         states.save(state)
     undoing.drop_left(ends, state)
-    undoing.remove_staged(ends, state)
+    undoing.remove_staged(ends, state, f"{layout.staging_dir(state.restore_id)}binlogs/")
     undoing.sweep(ends, state)
     seconds = max(0.0, time.time() - state.started)
     state.summary = state.finished(seconds)

@@ -186,6 +186,20 @@ class Lease:
             self.renew(seconds)
 
 
+def end_waiting(store: ObjectStore, key: str, *, remove: bool) -> None:
+    """End a lease that was handed over and that nobody has taken up since; never raises.
+
+    :param remove: remove the object as well, instead of leaving it as a proof that there was somebody
+    """
+    with contextlib.suppress(MilvusBackupError):
+        content, etag = store.read_version(key, MAX_LEASE_BYTES)
+        held = Holding.from_json(content)
+        if held.seconds > LIFE:
+            store.swap(key, replace(held, seconds=0.0).to_json(), etag)
+            if remove:
+                store.delete([key])
+
+
 def holder(store: ObjectStore, key: str) -> Holding | None:
     """Return who holds a lease, None when nobody does any more."""
     try:

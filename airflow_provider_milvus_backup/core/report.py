@@ -91,6 +91,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def listed(ids: Sequence[int]) -> str:
+    """Return ``1, 2, 3``, with at most ten of them."""
+    return ", ".join(map(str, ids[:10])) + (f" and {len(ids) - 10} more" if len(ids) > 10 else "")
+
+
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], names: int = 1) -> list[str]:
     """Return the lines of a table: the first ``names`` columns left, the others right aligned."""
     widths = [max(len(row[i]) for row in (headings, *rows)) for i in range(len(headings))]

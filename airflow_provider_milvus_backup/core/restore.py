@@ -17,17 +17,18 @@ from . import finishing, imports, layout, meta, targets, undoing
 from .ends import Ends
 from .errors import BackupInUse, Cancelled, ImportFailed, MilvusBackupError, RestoreError, ServerUnreachable, StorageDenied, TakenOver
 from .imports import Failure, JobState
-from .lease import Lease, Owner
+from .lease import Lease, Owner, end_waiting
 from .names import check_backup_name, check_restore_id, short_id
 from .patience import Backoff, Patience
 from .reader import read_backup
-from .report import Reporter, counted
+from .report import Reporter, counted, listed
 from .restore_plan import RestoreOptions
 from .restore_planning import plan
 from .restore_state import Job, RestoreState, Target
 from .settings import Settings
 from .staging import stage
 from .state_store import Mirror, StateStore
+from .store import ObjectStore
 
 #: How often a job is submitted again, and a collection begun anew, before the restore gives up.
 MAX_AGAIN = 3
@@ -76,9 +77,11 @@ class RestoreRun:
         """Close the channel; the leases of a restore that is not over yet are left to whoever goes on with it."""
         self._kept.close()
         state = self._state
-        over = state is None or not state.token or bool(state.summary) or bool(state.undone and not state.left)
+        over = state is None or not state.token or bool(state.summary or state.undone)
         for lease in self._leases:
-            if over:
+            if state and state.undone and state.left:
+                lease.hand_over(0)  # it proves to a later restore that what is left may be dropped
+            elif over:
                 lease.give_up()
             else:
                 lease.hand_over(HAND_OVER)
@@ -99,9 +102,25 @@ class RestoreRun:
         check_backup_name(backup_name)
         check_restore_id(restore_id)
         options.check()
+        while True:
+            try:
+                state = self._begin(backup_name, restore_id, options)
+                break
+            except TakenOver:
+                # The trigger of a task that was cleared may be undoing, in this moment, the restore that was to be continued.
+                other = self.states.find(backup_name, restore_id)
+                if other and not other.undone:
+                    raise
+        if not state.summary:
+            with self.ends.reporter.phase("Create and submit"), self._undoing(state):
+                self._submit(state, read_backup(self.ends.backups, backup_name))
+        return state
+
+    def _begin(self, backup_name: str, restore_id: str, options: RestoreOptions) -> RestoreState:
+        """Return the state to go on with, a new one or that of an earlier try, which is this process's from now on."""
         with self.ends.reporter.phase("Plan"):
             earlier = self.states.find(backup_name, restore_id)
-            if earlier and earlier.summary and earlier.round == self.owner.round:
+            if earlier and earlier.summary and (earlier.round, earlier.options) == (self.owner.round, options.to_text()):
                 self.ends.reporter.line(f"restore {restore_id} of backup {backup_name!r} is finished; nothing is left to do")
                 self._work_on(earlier)  # takes away the leases that a try which died at the very end has left
                 return earlier
@@ -110,15 +129,16 @@ class RestoreRun:
                 state = plan(self.ends, backup_name, restore_id, options, self.owner.round)
                 if earlier:
                     self._follow(state, earlier)
-        with self.ends.reporter.phase("Create and submit"):
             self._work_on(state)
-            backup = read_backup(self.ends.backups, backup_name)  # from here on nobody removes objects of it
-            if backup.backup_id != state.backup_id:
+            # From here on nobody removes objects of the backup.
+            if read_backup(self.ends.backups, backup_name).backup_id != state.backup_id:
                 raise BackupInUse(f"backup {backup_name!r} was replaced while its restore was being planned; try again")
             state.token, state.deadline = uuid.uuid4().hex, self.ends.patience.deadline
-            with self._undoing(state):
+            try:
                 self.states.save(state)
-                self._submit(state, backup)
+            except MilvusBackupError:
+                state.token = ""  # it has not begun
+                raise
         return state
 
     def _resumed(self, earlier: RestoreState | None, options: RestoreOptions) -> RestoreState | None:
@@ -227,7 +247,8 @@ class RestoreRun:
         with self.ends.reporter.phase("Import"):
             while not self.poll(state):
                 with self._undoing(state):
-                    self.ends.patience.pause(pause, self._still_running(state))
+                    running = f"import jobs {listed(state.pending())} are still running in Milvus"
+                    self.ends.patience.pause(pause, f"{running}. {self._how_to_go_on(state)}")
                 pause = imports.next_poll(pause, poll_interval)
 
     def poll(self, state: RestoreState) -> bool:
@@ -309,7 +330,7 @@ class RestoreRun:
         :raises RestoreError: import jobs are still running
         """
         if not self.poll(state):
-            raise RestoreError(f"nothing can be finished yet: {self._still_running(state)}")
+            raise RestoreError(f"nothing can be finished yet: import jobs {listed(state.pending())} are still running in Milvus")
         if state.summary:
             return state.summary
         with self.ends.reporter.phase("Finish"), self._undoing(state):
@@ -324,9 +345,9 @@ class RestoreRun:
 
         :param grace: seconds to wait for running imports to end
         """
-        self._state = state
-        if not state.summary and not state.undone:
-            undoing.undo(self.ends, self.states, state, why, grace)
+        if not state.summary and not state.undone and undoing.undo(self.ends, self.states, state, why, grace):
+            for store, key in self._lease_keys(state):
+                end_waiting(store, key, remove=not state.left)
 
     # ---- what happens when it does not work --------------------------------------------------------------------------------
 
@@ -349,9 +370,6 @@ class RestoreRun:
                 undoing.undo(self.ends, self.states, state, type(error).__name__, 2)
             raise
 
-    def _still_running(self, state: RestoreState) -> str:
-        return f"import jobs {_listed(state.pending())} are still running in Milvus. {self._how_to_go_on(state)}"
-
     def _how_to_go_on(self, state: RestoreState) -> str:
         if not self.resumable:
             return "What was created is dropped again"
@@ -364,21 +382,19 @@ class RestoreRun:
         if self._leases:
             return
         owner, doing = Owner(f"restore {state.restore_id}", 0, 0), f"restore backup {state.backup_name!r}"
-        ends, root = self.ends, self.ends.backups.location.root_path
-        places = [
-            (ends.milvus_store, undoing.lease_of(short_id(state.restore_id))),
-            (ends.backups, layout.lease_key(root, state.backup_name, short_id(state.restore_id))),
-        ]
-        for store, key in places:
-            lease = Lease(store, key, owner, doing, ends.reporter)
+        for store, key in self._lease_keys(state):
+            lease = Lease(store, key, owner, doing, self.ends.reporter)
             try:
                 lease.take()
             except StorageDenied as error:
-                ends.reporter.warn(f"nobody can see that this restore is under way, for its lease cannot be written: {error}")
+                self.ends.reporter.warn(f"nobody can see that this restore is under way, for its lease cannot be written: {error}")
                 continue
             self._leases.append(lease)
-            self._kept.enter_context(lease.kept(ends.patience))
+            self._kept.enter_context(lease.kept(self.ends.patience))
 
-
-def _listed(job_ids: Sequence[int]) -> str:
-    return ", ".join(map(str, job_ids[:10])) + (f" and {len(job_ids) - 10} more" if len(job_ids) > 10 else "")
+    def _lease_keys(self, state: RestoreState) -> list[tuple[ObjectStore, str]]:
+        short, root = short_id(state.restore_id), self.ends.backups.location.root_path
+        return [
+            (self.ends.milvus_store, undoing.lease_of(short)),
+            (self.ends.backups, layout.lease_key(root, state.backup_name, short)),
+        ]

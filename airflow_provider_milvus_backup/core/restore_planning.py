@@ -51,8 +51,7 @@ def plan(ends: Ends, backup_name: str, restore_id: str, options: RestoreOptions,
                 for item in ends.backups.objects(layout.join(binlogs, kind, collection.collection_id))
             }
             strays = check_objects(collection, binlogs, listed)
-            staging = layout.staging_dir(restore_id) + "binlogs/" if state.staged else None
-            jobs = plan_jobs(collection, binlogs, ends.settings.max_job_bytes, strays, staging)
+            jobs = plan_jobs(collection, binlogs, ends.settings.max_job_bytes, strays, state.staging if state.staged else None)
         append = options.if_exists == APPEND and name in existing
         state.targets.append(
             Target(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from . import meta
+from . import layout, meta
 from .errors import BackupDamaged
 from .imports import JobState
 from .jsonreader import Node
@@ -140,6 +140,11 @@ class RestoreState:
     def started_at(self) -> str:
         """When it was begun, in milliseconds: the same id may be used again after a finished restore."""
         return str(round(self.started * 1000))
+
+    @property
+    def staging(self) -> str:
+        """Where it stages objects; the next restore of this id, which may begin while this one is being undone, has another place."""
+        return f"{layout.staging_dir(self.restore_id)}binlogs/{self.started_at}/"
 
     def pending(self) -> list[int]:
         """Return the ids of the jobs that were submitted and have not ended."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import contextlib
 import re
+import time
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-from .errors import AuthError, ServerError, ServerUnreachable, UnsupportedServer
+from .errors import AuthError, MilvusBackupError, ServerError, ServerUnreachable, UnsupportedServer
 from .patience import Backoff, Patience
 from .settings import MilvusAddress, read_pem
 
@@ -34,22 +35,33 @@ class MilvusRpc:
     def __init__(self, address: MilvusAddress, patience: Patience | None = None) -> None:
         self.address = address
         self.patience = patience or Patience()
-        self._answered = False
+        #: Whether Milvus has ever answered; set by whoever knows that it has.
+        self.answered = False
         self._asked: set[Any] = set()
 
     @cached_property
     def _channel(self) -> Any:
         import grpc
 
-        channel = open_channel(self.address, grpc)
+        channel, seconds = open_channel(self.address, grpc), self._seconds
+        ready, until = grpc.channel_ready_future(channel), time.monotonic() + seconds
+        unreachable = f"Milvus at {self.address} did not answer within {seconds:.0f} s; check host, port and TLS"
         try:
-            grpc.channel_ready_future(channel).result(timeout=CONNECT_SECONDS)
-        except grpc.FutureTimeoutError:
+            while True:
+                try:
+                    ready.result(timeout=min(0.5, seconds))
+                    return channel
+                except grpc.FutureTimeoutError:
+                    self.patience.check(unreachable)
+                    if time.monotonic() >= until:
+                        raise ServerUnreachable(unreachable) from None
+        except MilvusBackupError:
             channel.close()
-            raise ServerUnreachable(
-                f"Milvus at {self.address} did not answer within {CONNECT_SECONDS:.0f} s; check host, port and TLS"
-            ) from None
-        return channel
+            raise
+
+    @property
+    def _seconds(self) -> float:
+        return BUDGET if self.answered else CONNECT_SECONDS
 
     @cached_property
     def _stub(self) -> Any:
@@ -87,7 +99,7 @@ class MilvusRpc:
         import grpc
 
         metadata = request_metadata(self.address, database)
-        backoff = Backoff(BUDGET if self._answered else CONNECT_SECONDS, self.patience)
+        backoff = Backoff(self._seconds, self.patience)
         while True:
             try:
                 method = getattr(self._stub, rpc)
@@ -95,7 +107,7 @@ class MilvusRpc:
                     answer = method(request, timeout=REQUEST_SECONDS, metadata=metadata)
                 else:
                     answer = self._answer_of(method.future(request, metadata=metadata), doing)
-                self._answered = True
+                self.answered = True
                 check_status(answer, doing, self.address)
                 return answer
             except grpc.RpcError as error:

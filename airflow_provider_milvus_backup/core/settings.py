@@ -6,6 +6,7 @@ Plain data; the Airflow hook (or any other program) fills it in. ``label`` says 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,11 @@ def read_pem(path: str, purpose: str) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise ConfigError(f"{purpose} {path!r} cannot be read: {error.strerror}; correct the path, or put the file there") from None
+
+
+def without_userinfo(text: str) -> str:
+    """Return a text in which no URL shows a user and password."""
+    return re.sub(r"//[^/@\s]+@", "//…@", text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,8 @@ class S3Location:
         return f"s3://{self.bucket}/{self.root_path}".rstrip("/")
 
     def __str__(self) -> str:
-        hints = [hint for hint in (self.endpoint_url, self.label) if hint]
+        endpoint = without_userinfo(self.endpoint_url or "")
+        hints = [hint for hint in (endpoint, self.label) if hint]
         return f"{self.uri} ({', '.join(hints)})" if hints else self.uri
 
 

@@ -20,7 +20,7 @@ def stage(ends: Ends, state: RestoreState, collections: Sequence[meta.Collection
     :raises RestoreError: an object did not arrive
     """
     source = layout.binlogs_dir(ends.backups.location.root_path, state.backup_name)
-    staging = layout.staging_dir(state.restore_id) + "binlogs/"
+    staging = state.staging
     wanted = [Copy(key, staging + key[len(source) :], size) for c in collections for key, size in expected_objects(c, source)]
     there = {item.key: item.size for item in ends.milvus_store.objects(staging)}
     copies = [copy for copy in wanted if there.get(copy.destination) != copy.size]

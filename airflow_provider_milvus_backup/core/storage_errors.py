@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from .errors import NotInStorage, ObjectChanged, StorageDenied, StorageError
+from .settings import without_userinfo
 
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _BUSY = re.compile(
@@ -71,7 +72,7 @@ def _first_line(error: BaseException) -> str:
     if code:
         return code[1] + (f": {message[1]}" if message else "")
     text = text.partition("\n\nDebug source")[0]
-    return " ".join(text.split())[:300] or type(error).__name__
+    return without_userinfo(" ".join(text.split()))[:300] or type(error).__name__
 
 
 def unconditional(error: BaseException) -> bool:

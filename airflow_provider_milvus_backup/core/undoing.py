@@ -29,8 +29,8 @@ def lease_of(short: str) -> str:
     return layout.staging_dir(short) + "lease.json"
 
 
-def undo(ends: Ends, states: StateStore, state: RestoreState, why: str, grace: float = GRACE) -> None:
-    """Drop the collections and databases that a restore created, and remove what it staged.
+def undo(ends: Ends, states: StateStore, state: RestoreState, why: str, grace: float = GRACE) -> bool:
+    """Drop the collections and databases that a restore created, and remove what it staged; returns whether it was this restore's to do.
 
     Nothing happens when another process has gone on with this restore. Never raises, for it mostly runs while another error does.
 
@@ -38,28 +38,32 @@ def undo(ends: Ends, states: StateStore, state: RestoreState, why: str, grace: f
     :param grace: seconds to wait for running imports to end
     """
     if state.undone or state.summary:
-        return
+        return False
     state.undone = why
     state.left += [target.building for target in state.targets if not target.append and not target.done]
     try:
         states.save(state)
     except TakenOver as error:
         ends.reporter.line(str(error))
-        return
+        return False
     except MilvusBackupError as error:
         ends.reporter.warn(f"could not write down that restore {state.restore_id} is undone: {error}")
     # The run may have been stopped or be out of time; undoing has a time of its own.
     ends.server.patience = ends.backups.patience = ends.milvus_store.patience = type(ends.patience)(timeout=grace + 20)
-    _try(ends, "remove staged objects", lambda: remove_staged(ends, state))
+    _try(ends, "remove staged objects", lambda: remove_staged(ends, state, state.staging))
     until = time.monotonic() + grace
     _try(ends, "drop what was created", lambda: drop_left(ends, state, until))
     for database in state.databases if not state.left else []:
         if not any(target.done and target.name.database == database for target in state.targets):
             _try(ends, f"drop database {database!r}", lambda database=database: ends.server.drop_database(database))  # type: ignore[misc]
-    if state.left or any(job.job_id for _, job in state.jobs()):
-        _try(ends, "write down what is left", lambda: states.save(state))
-    else:
-        _try(ends, "forget it", lambda: states.forget(state))
+
+    def write_down() -> None:
+        states.save(state)
+        if not (state.left or any(job.job_id for _, job in state.jobs())):
+            states.forget(state)  # it has done nothing
+
+    _try(ends, "write down what is left", write_down)
+    return True
 
 
 def drop_left(ends: Ends, state: RestoreState, until: float = 0.0) -> None:
@@ -82,10 +86,13 @@ def _is_busy(ends: Ends, name: CollectionName) -> bool:
     return any(imports.classify(job.id, job).state is JobState.RUNNING for job in ends.server.imports(name))
 
 
-def remove_staged(ends: Ends, state: RestoreState) -> None:
-    """Remove what this restore has staged in Milvus's bucket."""
+def remove_staged(ends: Ends, state: RestoreState, prefix: str) -> None:
+    """Remove what this restore has staged in Milvus's bucket.
+
+    :param prefix: its own objects, or those of all restores that ever had its id
+    """
     if state.staged:
-        keys = [item.key for item in ends.milvus_store.objects(layout.staging_dir(state.restore_id) + "binlogs/")]
+        keys = [item.key for item in ends.milvus_store.objects(prefix)]
         if keys:
             ends.reporter.line(f"removed {ends.milvus_store.delete(keys):,} staged objects")
 

@@ -73,6 +73,8 @@ class MilvusBackupHook(BaseHook):
         #: Whether a restore that is killed is undone.
         self.cancel_on_kill = True
         self._stop = threading.Event()
+        #: Milvus has answered this hook, so it is worth waiting for when it is away.
+        self._answered = False
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
@@ -300,9 +302,11 @@ class MilvusBackupHook(BaseHook):
         from airflow_provider_milvus_backup.core.patience import Patience
 
         run = BackupRun.open(self.settings, self._reporter(), Patience(self._stop, timeout), self.owner)
+        run.server.answered = self._answered
         try:
             yield run
         finally:
+            self._answered = run.server.answered
             run.server.close()
 
     @contextlib.contextmanager
@@ -319,9 +323,11 @@ class MilvusBackupHook(BaseHook):
             resumable=resumable,
             cancel_on_kill=self.cancel_on_kill,
         )
+        run.ends.server.answered = self._answered
         try:
             yield run
         finally:
+            self._answered = run.ends.server.answered
             run.close()
 
     def _reporter(self) -> Reporter:

@@ -20,7 +20,6 @@ from demo import airflow_home, standalone
 from tests.airflow import dag_runs
 from tests.airflow.gates import behind, milvus_proxy
 from tests.airflow.stack import Stack
-from tests.breaking.faults import Fault
 from tests.breaking.faulty_grpc import FaultyGrpc
 
 FINISHED = {"success", "failed", "upstream_failed", "skipped", "removed"}
@@ -155,10 +154,13 @@ def real_airflow(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iter
         (dags / path.name).symlink_to(path)
     silent = threading.Event()
 
-    def schedule(operation: str, _: int) -> Fault | None:
-        return Fault.UNAVAILABLE if operation == "GetImportState" and silent.is_set() else None
+    def hold(operation: str) -> None:
+        until = time.monotonic() + 45  # the provider waits for an answer for a minute
+        while operation == "GetImportState" and silent.is_set() and time.monotonic() < until:
+            time.sleep(0.05)
 
-    with milvus_proxy(stack, schedule) as milvus:
+    with milvus_proxy(stack) as milvus:
+        milvus.before = hold
         env = (
             airflow_home.environment(home, os.environ)
             | standalone.settings(home)

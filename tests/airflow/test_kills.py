@@ -215,9 +215,6 @@ def test_a_trigger_undoes_the_restore_of_a_task_that_a_user_marks_however_often_
     asyncio.run(trigger.on_kill())  # once more does nothing
 
 
-@pytest.mark.xfail(
-    reason="RestoreRun.cancel() does not give up the leases that the worker has handed over, so the backup is in use for a day"
-)
 def test_a_restore_that_its_trigger_has_undone_no_longer_holds_the_backup(connected: Stack, backed_up: Any) -> None:
     trigger = waiting_in_the_triggerer("_free")
     asyncio.run(trigger.on_kill())
@@ -247,7 +244,6 @@ def test_a_trigger_undoes_nothing_that_a_new_try_has_gone_on_with(connected: Sta
     assert staged(connected, new.restore_id) == []
 
 
-@pytest.mark.xfail(reason="RestoreRun.start() takes a restore that was undone since it looked for one that another process goes on with")
 def test_a_cleared_task_restores_though_the_old_trigger_undoes_the_restore_that_it_was_about_to_go_on_with(
     connected: Stack, backed_up: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
