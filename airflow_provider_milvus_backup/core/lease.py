@@ -48,7 +48,9 @@ class Owner:
     attempt: int = 1
 
     def __str__(self) -> str:
-        return f"{self.identity}, try {self.attempt}" if self.identity else "a program without a name"
+        if not self.identity:
+            return "a program without a name"
+        return f"{self.identity}, try {self.attempt}" if self.attempt else self.identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,8 @@ class Lease:
                 f"Wait until it is done; if that process is dead, its lease ends in {duration(max(0.0, held.seconds - age))}"
             )
         self._etag = self.store.swap(self.key, self.holding.to_json(), etag)
-        if held.seconds > 0 and held.token != self.holding.token:
+        waiting, own = not 0 < held.seconds <= LIFE, (held.host, held.pid) == (self.holding.host, self.holding.pid)
+        if not waiting and not own:
             self.reporter.line(f"took over from {held}, whose last sign of life was {duration(max(0.0, age))} ago")
 
     def renew(self, seconds: float = LIFE) -> None:

@@ -101,7 +101,7 @@ class Stack:
         return self.keys("a-bucket", "restore-temp-")
 
     def remove_leases(self) -> None:
-        """Remove the leases that a restore which its trigger has undone leaves (an expected failure in test_kills.py)."""
+        """Remove the leases of restores that were killed while imports ran: they prove who has left the collections, until a later one."""
         for key in self.staged():
             if key.endswith("/lease.json"):
                 self.s3.client().delete_object(Bucket="a-bucket", Key=key)

@@ -85,7 +85,6 @@ def test_a_restore_that_is_marked_failed_is_undone_while_it_runs_and_while_it_is
     is_undone(running, stack, "wide_real_marked_running")
     is_undone(deferred, stack, "wide_real_marked_deferred")
     real_airflow.silent.clear()
-    stack.remove_leases()
     until(lambda: "Cancelled" in running.log(running.task()["try_number"]), "the log of the task says that it was stopped", 30)
 
 

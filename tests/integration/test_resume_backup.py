@@ -235,6 +235,7 @@ def test_an_unknown_if_exists_is_refused(a: Cluster) -> None:
 def test_two_writers_at_once_are_kept_apart_and_the_dead_one_is_taken_over(a: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     store, key = ObjectStore(a.backups), layout.lease_key("backup", "leased")
     held = Lease(store, key, STRANGER, "write backup 'leased'", Reporter(a.log))
+    held.holding = replace(held.holding, host="elsewhere")
     held.take()
     message = r"dag/other run/task/-1, try 1 \(process \d+ on .*\) is about to write .* its lease ends in 1 min 00 s"
     with pytest.raises(BackupInUse, match=message):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -89,6 +90,7 @@ def test_a_store_without_conditional_writes_is_found_out_and_warned_of(weak: Obj
 def test_there_a_second_writer_is_still_kept_out_and_a_lost_lease_noticed(weak: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ObjectStore, "age", lambda *_: 1.0)
     first = Lease(weak, KEY, OTHER, "write backup 'name'", Reporter(Lines()))
+    first.holding = replace(first.holding, host="elsewhere")
     first.take()
     with pytest.raises(BackupInUse, match=r"dag/other/task/-1, try 9 \(process \d+ on "):
         Lease(weak, KEY, ME, "write backup 'name'", Reporter(Lines())).take()
