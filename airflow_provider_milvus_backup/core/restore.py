@@ -79,7 +79,7 @@ class RestoreRun:
         state = self._state
         over = state is None or not state.token or bool(state.summary or state.undone)
         for lease in self._leases:
-            if state and state.undone and state.left:
+            if over and state and state.left:
                 lease.hand_over(0)  # it proves to a later restore that what is left may be dropped
             elif over:
                 lease.give_up()
