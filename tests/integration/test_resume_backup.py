@@ -215,13 +215,13 @@ def test_a_replaced_backup_that_is_being_restored_keeps_its_objects(a: Cluster) 
 
 
 def test_somebody_elses_unfinished_attempt_is_refused_unless_asked_for(a: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    attempt(a, "unfinished", 3, monkeypatch)
+    attempt(a, "somebodys", 3, monkeypatch)
     before = everything(a)
     with pytest.raises(BackupExists, match=r"begun by dag/run/task/-1, try 1 and not finished.*if_exists='resume'"):
-        a.backup("unfinished", "resumed", owner=STRANGER)
+        a.backup("somebodys", "resumed", owner=STRANGER)
     assert everything(a) == before
     since = len(a.log.lines)
-    summary = a.backup("unfinished", "resumed", if_exists="resume", owner=STRANGER)
+    summary = a.backup("somebodys", "resumed", if_exists="resume", owner=STRANGER)
     assert copied(a, since) == summary["objects"] - 3
 
 
