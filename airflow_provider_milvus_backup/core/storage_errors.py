@@ -25,7 +25,8 @@ def storage_error(error: BaseException, doing: str) -> StorageError:
 
 def _explained(error: BaseException, doing: str) -> StorageError:
     text = _first_line(error)
-    if isinstance(error, FileNotFoundError) or "NoSuchBucket" in str(error) or "NoSuchKey" in str(error):
+    # botocore's answer to a HEAD request has no code but the status.
+    if isinstance(error, FileNotFoundError) or any(sign in str(error) for sign in ("NoSuchBucket", "NoSuchKey", "occurred (404)")):
         if "NoSuchBucket" in str(error) or "bucket does not exist" in str(error):
             return NotInStorage(f"{doing}: the bucket does not exist; create it or correct the bucket name")
         return NotInStorage(f"{doing}: not found")
@@ -33,7 +34,9 @@ def _explained(error: BaseException, doing: str) -> StorageError:
         return StorageDenied(
             f"{doing}: the access key, secret key or session token is wrong or expired; correct the aws connection ({text})"
         )
-    if type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError") or "AccessDenied" in str(error):
+    if type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError") or any(
+        sign in str(error) for sign in ("AccessDenied", "occurred (403)")
+    ):
         if not _CODE.search(str(error)):  # the answer to a HEAD request has no body that says why
             return StorageDenied(
                 f"{doing}: access denied; the access key or secret key is wrong, or the key lacks this permission on the bucket; "

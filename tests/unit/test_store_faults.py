@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from airflow_provider_milvus_backup.core import store as stores
-from airflow_provider_milvus_backup.core.errors import ObjectChanged, StorageDenied, StorageError
+from airflow_provider_milvus_backup.core.errors import NotInStorage, ObjectChanged, StorageDenied, StorageError
 from airflow_provider_milvus_backup.core.store import ObjectStore
 from benchmarks.collection import BUCKET, location
 from benchmarks.slow_s3 import Answer, Store, in_thread, seeded
@@ -100,3 +100,10 @@ def test_what_is_forbidden_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatc
         with pytest.raises(StorageDenied):
             store.read("first")
         assert proxy.requests["get"] == before + 1
+
+
+def test_an_object_that_is_gone_when_its_age_is_asked_for_is_not_found() -> None:
+    with broken({}) as (store, _):
+        assert store.age("first") >= 0
+        with pytest.raises(NotInStorage):
+            store.age("second")
