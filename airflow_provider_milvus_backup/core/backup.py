@@ -318,11 +318,9 @@ class BackupRun:
             self.destination,
             (copy for copy in plan.copies() if copy.destination not in done),  # not a list: there may be millions
             progress,
-            concurrency=self.settings.concurrency,
-            streaming=self.settings.streaming,
-            multipart_threshold=self.settings.multipart_threshold,
             report=self.reporter.copying,
             patience=self.patience,
+            **self.settings.copying,
         )
         repeated = f", {progress.retries:,} requests repeated" if progress.retries else ""
         rate = written(progress.bytes / max(progress.seconds, 1e-9))

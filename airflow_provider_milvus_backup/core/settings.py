@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError
 
@@ -98,3 +98,8 @@ class Settings:
     streaming: bool = False
     #: Bytes of one import job at most; one segment may exceed it alone.
     max_job_bytes: int = 4 * GIB
+
+    @property
+    def copying(self) -> dict[str, Any]:
+        """Return what :func:`.copier.copy_objects` takes of these."""
+        return {"concurrency": self.concurrency, "streaming": self.streaming, "multipart_threshold": self.multipart_threshold}

@@ -34,11 +34,9 @@ def stage(ends: Ends, state: RestoreState, collections: Sequence[meta.Collection
         ends.milvus_store,
         copies,
         progress,
-        concurrency=ends.settings.concurrency,
-        streaming=ends.settings.streaming,
-        multipart_threshold=ends.settings.multipart_threshold,
         report=ends.reporter.copying,
         patience=ends.patience,
+        **ends.settings.copying,
     )
     there = {item.key: item.size for item in ends.milvus_store.objects(staging)}
     wrong = [copy.destination for copy in wanted if there.get(copy.destination) != copy.size]
