@@ -66,7 +66,7 @@ def test_a_failed_import_names_reason_job_and_files_and_is_undone(a: Cluster, s3
     with pytest.raises(ImportFailed) as caught:
         a.restore(place, settings=replace(a.settings, backup_storage=location(s3, bucket)), suffix="_bak")
     message = str(caught.value)
-    root = f"backup/{place}/binlogs" if place == "in_place" else r"restore-temp-[^/]+/binlogs"
+    root = f"backup/{place}/binlogs" if place == "in_place" else r"restore-temp-[^/]+/binlogs/\d+"
     assert re.search(r"import job \d+ into default.import_2_broken_bak, partition '_default', failed: \S+", message)
     assert re.search(rf"\(files: {root}/insert_log/\d+/\d+/", message)
     assert f"bucket {A_BUCKET!r}" in message
