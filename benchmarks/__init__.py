@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Result(NamedTuple):
-    """One measured number; ``target`` is what issue 2 asks for, None where it asks for nothing."""
+    """One measured number; ``target`` is what is promised, None where nothing is."""
 
     name: str
     value: float

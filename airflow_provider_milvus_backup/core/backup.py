@@ -236,7 +236,7 @@ class BackupRun:
             described = self.server.describe(collection.name)
             if described.collectionID != collection.collection_id:
                 raise BackupError(f"{collection.name} was dropped and created again while it was backed up; start a new backup")
-            if self._complete(collection):
+            if self._survey().holds(collection):
                 collections.append(collection)
             else:
                 flushed = self._survey().flush([collection.name])[collection.name] if plan.strategy == FLUSH else None
@@ -246,12 +246,6 @@ class BackupRun:
 
     def _survey(self) -> Survey:
         return Survey(self.settings, self.server, self.source, self.reporter, self.patience)
-
-    def _complete(self, collection: meta.Collection) -> bool:
-        root, cid = self.source.location.root_path, collection.collection_id
-        there = {item.key for kind in (layout.INSERT, layout.DELTA) for item in self.source.objects(layout.source_dir(root, kind, cid))}
-        alone = BackupPlan(meta.Backup("", "", "", [collection]), "", root, "")
-        return all(copy.source in there for copy in alone.copies())
 
     def _recorded(self, name: str) -> dict[str, str]:
         """Return the source's ETag of every object that the plan which is there names, by destination."""

@@ -12,7 +12,7 @@ from . import layout, meta, schema
 from .errors import ConfigError, SourceChanged
 from .names import CollectionName, restore_of, select
 from .patience import Patience
-from .plan import META_ONLY, pair
+from .plan import META_ONLY, BackupPlan, pair
 from .report import Reporter, counted, duration
 from .server import Flushed, MilvusServer
 from .settings import Settings
@@ -112,6 +112,13 @@ class Survey:
             backup_physical_timestamp=flushed.seal_time if flushed else 0,
             channel_checkpoints=flushed.channel_checkpoints if flushed else {},
         )
+
+    def holds(self, collection: meta.Collection) -> bool:
+        """Return whether the bucket still holds every object that was planned for a collection."""
+        root, cid = self.source.location.root_path, collection.collection_id
+        there = {item.key for kind in (layout.INSERT, layout.DELTA) for item in self.source.objects(layout.source_dir(root, kind, cid))}
+        alone = BackupPlan(meta.Backup("", "", "", [collection]), "", root, "")
+        return all(copy.source in there for copy in alone.copies())
 
     def _partitions_and_segments(
         self, name: CollectionName, collection_id: int, strategy: str

@@ -12,7 +12,11 @@ import pytest
 from airflow_provider_milvus_backup.core.errors import BackupExists, BackupInUse, MilvusBackupError, TargetExists
 from airflow_provider_milvus_backup.core.lease import Owner
 from airflow_provider_milvus_backup.core.names import CollectionName, restore_of
+from airflow_provider_milvus_backup.core.patience import Patience
 from airflow_provider_milvus_backup.core.reader import read_backup
+from airflow_provider_milvus_backup.core.report import Reporter
+from airflow_provider_milvus_backup.core.restore import RestoreRun
+from airflow_provider_milvus_backup.core.restore_plan import RestoreOptions
 from airflow_provider_milvus_backup.core.store import ObjectStore
 from tests.integration import data
 from tests.integration.clusters import A_BUCKET, Cluster, listing
@@ -95,3 +99,19 @@ def test_of_two_restores_into_one_target_one_wins_and_nothing_of_the_other_is_le
     assert a.contents(CollectionName("default", "raced_target")) == expected
     assert [name for name in a.collections()["default"] if restore_of(CollectionName("default", name))] == []
     assert listing(a.s3, A_BUCKET, "restore-temp-") == {}
+
+
+def test_a_name_that_somebody_took_meanwhile_stays_theirs(a: Cluster) -> None:
+    """Both restores are done but for the name, which is the moment that matters."""
+    a.backup("raced_name", "raced")
+    runs = [RestoreRun.open(a.settings, Reporter(a.log), Patience(timeout=280)) for _ in range(2)]
+    states = [run.start("raced_name", f"name-{i}", RestoreOptions(suffix="_name", load="never")) for i, run in enumerate(runs)]
+    for run, state in zip(runs, states, strict=True):
+        run.wait(state, 1.0)
+    runs[1].finish(states[1])
+    with pytest.raises(TargetExists, match="raced_name was created by somebody else while it was being restored"):
+        runs[0].finish(states[0])
+    for run in runs:
+        run.close()
+    assert a.server.collection_id(CollectionName("default", "raced_name")) == states[1].targets[0].collection_id
+    assert [name for name in a.collections()["default"] if restore_of(CollectionName("default", name))] == []

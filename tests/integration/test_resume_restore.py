@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -175,38 +174,28 @@ def test_a_failed_job_is_submitted_again_where_that_can_help(a: Cluster, rows: d
     assert "again_passing" not in a.collections()["default"]
 
 
-def test_after_a_restart_of_milvus_the_collection_is_begun_anew(a: Cluster, rows: data.Contents, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("state", "reason"), [(JobState.FAILED, "task marked failed as service restarted"), (JobState.UNKNOWN, "no record")]
+)
+def test_after_a_restart_of_milvus_or_when_the_records_of_jobs_are_gone_the_collection_is_begun_anew(
+    a: Cluster, rows: data.Contents, monkeypatch: pytest.MonkeyPatch, state: JobState, reason: str
+) -> None:
+    name = f"anew-{state.value}"
     one = open_run(a)
-    state = one.start("again", "restarted", RestoreOptions(suffix="_restarted"))
-    one.wait(state, 1.0)
-    state.targets[0].jobs[0].state = ""
-    job_id = state.targets[0].jobs[0].job_id
-    failing = JobStatus(job_id, JobState.FAILED, reason="task marked failed as service restarted")
-    original = imports.job_status
-    monkeypatch.setattr(imports, "job_status", lambda server, job: failing if job == job_id else original(server, job))
-    one.wait(state, 1.0)
-    one.finish(state)
-    one.close()
-    assert state.targets[0].generation == 1
-    whole(a, "_restarted")
-
-
-def test_jobs_whose_records_are_gone_are_done_anew(a: Cluster, rows: data.Contents, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = open_run(a)
-    state = one.start("again", "lost", RestoreOptions(suffix="_lost"))
-    for _, job in state.jobs():
-        data.wait_until(lambda job=job: imports.job_status(a.server, job.job_id).state is JobState.COMPLETED)  # type: ignore[misc]
-    forgotten = [job.job_id for _, job in state.jobs()]
-    original = imports.job_status
+    restore = one.start("again", name, RestoreOptions(suffix=f"_{state.value}"))
+    (job,) = (job for _, job in restore.jobs())
+    gone, original = job.job_id, imports.job_status
+    data.wait_until(lambda: original(a.server, gone).state is JobState.COMPLETED)
 
     def status(server: Any, job_id: int) -> JobStatus:
-        return JobStatus(job_id, JobState.UNKNOWN, reason="no record") if job_id in forgotten else original(server, job_id)
+        return JobStatus(job_id, state, reason=reason) if job_id == gone else original(server, job_id)
 
     monkeypatch.setattr(imports, "job_status", status)
-    one.wait(state, 1.0)
-    one.finish(state)
+    one.wait(restore, 1.0)
+    one.finish(restore)
     one.close()
-    whole(a, "_lost")
+    assert restore.targets[0].generation == 1
+    whole(a, f"_{state.value}")
 
 
 def test_nobody_guesses_about_rows_that_were_appended(a: Cluster, rows: data.Contents, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,19 +235,6 @@ def test_of_two_processes_with_one_restore_the_older_one_is_refused(a: Cluster, 
     one.close()
     two.close()
     whole(a, "_both")
-
-
-def test_of_two_restores_into_one_target_one_wins_and_the_other_says_why(a: Cluster, rows: data.Contents) -> None:
-    one, two = open_run(a), open_run(a)
-    states = [run.start("again", name, RestoreOptions(suffix="_race")) for run, name in ((one, "race-1"), (two, "race-2"))]
-    for run, state in zip((one, two), states, strict=True):
-        run.wait(state, 1.0)
-    two.finish(states[1])
-    with pytest.raises(TargetExists, match="again_race was created by somebody else while it was being restored"):
-        one.finish(states[0])
-    one.close()
-    two.close()
-    whole(a, "_race")
 
 
 def test_replace_keeps_the_old_collection_and_its_aliases_until_the_new_one_is_complete(
@@ -412,13 +388,6 @@ def test_a_database_that_was_created_for_a_failed_restore_goes_again(a: Cluster)
     with pytest.raises(ImportFailed):
         a.restore("again_db_broken", rename={"again": "again_db.again"})
     assert "again_db" not in a.server.databases()
-
-
-def test_the_state_is_json_that_names_nothing_foreign(a: Cluster, rows: data.Contents) -> None:
-    a.restore("again", restore_id="json", suffix="_json")
-    body = admin(a.s3).get_object(Bucket=A_BUCKET, Key="backup/again/provider/restores/json.json")["Body"].read()
-    state = json.loads(body)
-    assert state["summary"]["rows"] == data.count(rows)
 
 
 def test_all_these_collections_hold_the_rows_that_were_backed_up(a: Cluster, rows: data.Contents) -> None:
