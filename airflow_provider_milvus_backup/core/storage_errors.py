@@ -43,7 +43,9 @@ def _explained(error: BaseException, doing: str) -> StorageError:
                 "correct the aws connection"
             )
         return StorageDenied(f"{doing}: access denied; the key lacks this permission on the bucket ({text})")
-    if type(error).__name__ in ("AlreadyExistsError", "PreconditionError") or "PreconditionFailed" in str(error):
+    # Amazon answers "conflict" to the slower one of two conditional writes that overlap.
+    changed = type(error).__name__ in ("AlreadyExistsError", "PreconditionError")
+    if changed or any(sign in str(error) for sign in ("PreconditionFailed", "ConditionalRequestConflict")):
         return ObjectChanged(f"{doing}: it exists already, or is no longer the one that was read")
     if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
         return StorageDenied(f"{doing}: the aws connection has no usable credentials ({text})")

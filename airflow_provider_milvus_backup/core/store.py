@@ -186,7 +186,8 @@ class ObjectStore:
                 self._put_if(key, content, None)
                 self.conditional = False
             except Exception as error:  # noqa: BLE001 (obstore's errors have no root of their own below Exception)
-                self.conditional = isinstance(storage_error(error, ""), ObjectChanged)
+                if isinstance(storage_error(error, ""), ObjectChanged):
+                    self.conditional = True
         return etag
 
     def swap(self, key: str, content: bytes, etag: str) -> str:
@@ -202,9 +203,10 @@ class ObjectStore:
                 return self._put_if(key, content, etag)
             except Exception as error:
                 if isinstance(storage_error(error, ""), ObjectChanged):
-                    there, found = self.read_version(key)
-                    if there == content:  # ours: the answer to an earlier attempt was lost
-                        return found
+                    with contextlib.suppress(NotInStorage):
+                        there, found = self.read_version(key)
+                        if there == content:  # ours: the answer to an earlier attempt was lost
+                            return found
                 raise
 
         return self._repeat(f"write {key!r} to", write)

@@ -107,3 +107,26 @@ def test_an_object_that_is_gone_when_its_age_is_asked_for_is_not_found() -> None
         assert store.age("first") >= 0
         with pytest.raises(NotInStorage):
             store.age("second")
+
+
+@pytest.mark.parametrize("code", ["PreconditionFailed", "ConditionalRequestConflict"])
+def test_a_writer_that_was_slower_than_one_which_is_gone_again_lost_all_the_same(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    def answer(self: ConditionalStore, head: str, body: bytes) -> Answer:
+        if head.startswith("PUT"):
+            return Answer(412 if code == "PreconditionFailed" else 409, f"<Error><Code>{code}</Code></Error>".encode())
+        return Store.answer(self, head, body)
+
+    with broken({}) as (store, _):
+        monkeypatch.setattr(ConditionalStore, "answer", answer)
+        with pytest.raises(ObjectChanged):
+            store.create("lease", b"mine")
+        with pytest.raises(ObjectChanged):
+            store.swap("lease", b"mine", '"etag"')
+
+
+def test_an_error_does_not_make_a_store_one_without_conditions() -> None:
+    with broken({("put-if", 2): Fault.RESET}) as (store, _):
+        store.create("lease", b"mine")
+        assert store.conditional is None
+        store.create("another", b"mine")
+        assert store.conditional is True
