@@ -15,6 +15,7 @@ from .errors import MilvusBackupError, NotInStorage, TakenOver
 from .imports import JobState
 from .lease import holder
 from .names import CollectionName, is_built_for, restore_of, short_id
+from .patience import Patience
 from .restore_state import RestoreState
 from .state_store import StateStore
 
@@ -49,7 +50,7 @@ def undo(ends: Ends, states: StateStore, state: RestoreState, why: str, grace: f
     except MilvusBackupError as error:
         ends.reporter.warn(f"could not write down that restore {state.restore_id} is undone: {error}")
     # The run may have been stopped or be out of time; undoing has a time of its own.
-    ends.server.patience = ends.backups.patience = ends.milvus_store.patience = type(ends.patience)(timeout=grace + 20)
+    ends.server.patience = ends.backups.patience = ends.milvus_store.patience = Patience(timeout=grace + 20)
     _try(ends, "remove staged objects", lambda: remove_staged(ends, state, state.staging))
     until = time.monotonic() + grace
     _try(ends, "drop what was created", lambda: drop_left(ends, state, until))

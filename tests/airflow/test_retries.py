@@ -11,6 +11,7 @@ import pytest
 from airflow_provider_milvus_backup._compat import AirflowFailException
 from airflow_provider_milvus_backup.core import errors
 from airflow_provider_milvus_backup.core.names import CollectionName
+from airflow_provider_milvus_backup.core.plan import BackupPlan
 from airflow_provider_milvus_backup.core.server import MilvusServer
 from airflow_provider_milvus_backup.hooks.milvus_backup import MilvusBackupHook
 from airflow_provider_milvus_backup.operators.backup import MilvusBackupOperator
@@ -199,3 +200,15 @@ def test_a_timeout_that_is_none_is_refused(timeout: Any) -> None:
     for task in (backup("never", timeout=timeout), restore("_never", timeout=timeout)):
         with pytest.raises(AirflowFailException, match=r"ConfigError: timeout .* is not a number of seconds above 0, nor a timedelta"):
             task.execute(context(task))
+
+
+def test_the_three_phases_of_a_backup_run_in_three_processes_that_share_only_the_plan(connected: Stack) -> None:
+    plan = MilvusBackupHook().plan_backup("phases", ["coll"])
+    MilvusBackupHook().copy_backup(BackupPlan.from_json(plan.to_json()))
+    assert connected.keys("a-bucket", "backup/phases/meta/") == []
+    summary = MilvusBackupHook().commit_backup(BackupPlan.from_json(plan.to_json()))
+    assert (summary["name"], summary["objects"]) == ("phases", len(connected.keys("a-bucket", "backup/phases/binlogs/")))
+    assert connected.keys("a-bucket", "backup/phases/provider/lease.json") == [], "no phase keeps the lease"
+    MilvusBackupHook().restore("phases", suffix="_phases", load="always")
+    assert connected.rows("coll_phases") == connected.rows("coll")
+    connected.drop("coll_phases")
