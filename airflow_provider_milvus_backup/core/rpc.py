@@ -175,8 +175,13 @@ def check_status(answer: Any, doing: str, address: MilvusAddress) -> None:
     if code:
         kind = AuthError if "privilege" in status.reason.lower() or "permission deny" in status.reason.lower() else ServerError
         problem = kind(f"Milvus at {address} cannot {doing}: {status.reason.strip()} (code {code})", code)
-        problem.passing = _PASSING.search(status.reason) is not None
+        problem.passing = is_passing(status.reason)
         raise problem
+
+
+def is_passing(reason: str) -> bool:
+    """Return whether what Milvus gives as its reason passes by itself."""
+    return _PASSING.search(reason) is not None
 
 
 def explain_rpc_error(error: Any, doing: str, address: MilvusAddress) -> ServerError:
@@ -191,20 +196,6 @@ def explain_rpc_error(error: Any, doing: str, address: MilvusAddress) -> ServerE
     if code == "UNIMPLEMENTED":
         return UnsupportedServer(f"Milvus at {address} does not know how to {doing}")
     return ServerError(f"Milvus at {address} cannot {doing}: {details or code}")
-
-
-def parse_version(text: str) -> tuple[int, int, int]:
-    """Return (major, minor, patch) of what a server calls its version.
-
-    Release (``v2.4.1``), four-part (``2.5.20.1``) and suffixed (``v2.3.5-lite``) versions give their first three numbers; development
-    builds (``2.6-20260404-abc``, ``… Compatible with Milvus 2.6``) count as the newest of their line, anything else as the newest.
-    """
-    text = text.strip()
-    if match := re.match(r"v?(\d+)\.(\d+)\.(\d+)", text):
-        return int(match[1]), int(match[2]), int(match[3])
-    if match := re.search(r"(?:^v?|Milvus )(\d+)\.(\d+)(?:-|$|\s)", text):
-        return int(match[1]), int(match[2]), 9999
-    return 99, 0, 0
 
 
 def messages() -> Any:

@@ -12,14 +12,13 @@ from functools import cached_property
 from typing import Any
 
 from . import schema
+from .capabilities import SUPPORTED, Capabilities, Capability, is_release
 from .errors import ServerError, UnsupportedServer
 from .meta import Index
 from .names import DEFAULT_DATABASE, CollectionName
 from .patience import Backoff
-from .rpc import MilvusRpc, common, messages, parse_version
-
-#: First release that works, and first that needs more than this package knows: L0 segments, import by REST.
-SUPPORTED, UNSUPPORTED = (2, 2, 9), (2, 4, 0)
+from .rest import MilvusRest
+from .rpc import MilvusRpc, common, messages
 
 # Error codes of milvus-io/milvus `pkg/util/merr`, and of the enum before 2.3.
 NOT_FOUND_CODES = {4, 100, 25, 700, 800}
@@ -54,20 +53,41 @@ class MilvusServer(MilvusRpc):
 
     @cached_property
     def version(self) -> str:
-        """Return the server's version as it says it, ``v2.3.5-lite`` for example."""
-        return str(self._call("GetVersion", messages().GetVersionRequest(), "ask for the version").version)
+        """Return the server's version as it says it, ``v2.3.5-lite`` for example: its build tag where that is a release, else GetVersion."""
+        request = messages().ConnectRequest(client_info=common().ClientInfo(sdk_type="Python"))
+        try:
+            tag = str(self._call("Connect", request, "connect").server_info.build_tags)
+        except UnsupportedServer:  # before 2.2.9
+            tag = ""
+        return tag if is_release(tag) else str(self._call("GetVersion", messages().GetVersionRequest(), "ask for the version").version)
 
     @cached_property
-    def release(self) -> tuple[int, int, int]:
-        """Return the version as numbers; a server that does not say is taken for the newest."""
-        return parse_version(self.version)
+    def capabilities(self) -> Capabilities:
+        """Return what this Milvus can do; a server that does not say its version is taken for the newest."""
+        return Capabilities(self.version)
+
+    def can(self, capability: Capability) -> bool:
+        """Return whether this Milvus can do something, as far as is known by now."""
+        return self.capabilities.has(capability)
+
+    @cached_property
+    def rest(self) -> MilvusRest:
+        """Return its REST interface."""
+        return MilvusRest(self.address, self.patience)
+
+    def close(self) -> None:
+        """Close the channel and the REST connections; a later request opens new ones."""
+        super().close()
+        if "rest" in self.__dict__:
+            self.rest.close()
+            del self.rest
 
     def check_release(self) -> None:
-        """Raise UnsupportedServer for a Milvus whose backups and imports this package does not know."""
-        if not SUPPORTED <= self.release < UNSUPPORTED:
+        """Raise UnsupportedServer for a Milvus that is too old."""
+        if self.capabilities.release < SUPPORTED:
+            oldest = ".".join(map(str, SUPPORTED))
             raise UnsupportedServer(
-                f"Milvus at {self.address} is version {self.version}; this version of the provider works with Milvus 2.2.9 to 2.3 "
-                "(see the compatibility table in its README)"
+                f"Milvus at {self.address} is version {self.version}; backups and restores need {oldest} or newer, upgrade it first"
             )
 
     def databases(self) -> list[str]:

@@ -37,7 +37,10 @@ def without_userinfo(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class MilvusAddress:
-    """How to reach one Milvus over gRPC."""
+    """How to reach one Milvus.
+
+    ``rest_endpoint`` is where its REST interface is, empty where that shares gRPC's port; ``management_endpoint`` is its port 9091.
+    """
 
     host: str
     port: int = 19530
@@ -51,6 +54,8 @@ class MilvusAddress:
     client_key: str = ""
     server_name: str = ""
     label: str = ""
+    rest_endpoint: str = ""
+    management_endpoint: str = ""
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}" + (f" ({self.label})" if self.label else "")
