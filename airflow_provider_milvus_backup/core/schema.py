@@ -1,14 +1,14 @@
 """Collection schemas: Milvus's protobuf ⇄ the JSON of the meta files. Pure functions.
 
 The JSON keys are the protobuf names of ``schemapb`` (``milvus-io/milvus-proto``), so one table serves reading, checking and
-writing. What the official format cannot carry (``is_clustering_key``, ``state``) is not in the table.
+writing. What the official format cannot carry is not in the tables; :mod:`.raw_schema` names and keeps it.
 """
 
 from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from .errors import BackupDamaged
@@ -18,11 +18,15 @@ if TYPE_CHECKING:
     from pymilvus.grpc_gen import schema_pb2
 
 DYNAMIC_FIELD = "$meta"
-#: 3.0 keeps this among the properties; replaying it shifts the ids of fields added later.
-MAX_FIELD_ID = "max_field_id"
+NAMESPACE_FIELD = "$namespace_id"
+#: Fields that Milvus adds to a collection itself and refuses to be given (``pkg/common/common.go``).
+SERVER_FIELDS = (DYNAMIC_FIELD, NAMESPACE_FIELD, "RowID", "Timestamp")
+#: 3.0 keeps these among the properties. The first, replayed, shifts the ids of fields added later; the second, left by the restore of a
+#: snapshot, makes Milvus believe the ids of CreateCollection, which gives the dynamic field the id -1.
+SERVER_PROPERTIES = ("max_field_id", "preserve_field_ids")
 
-# Python 3.10's own check lets some padding pass.
-_BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
+#: Python 3.10's own check lets some padding pass.
+BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 
 INT, STR, BOOL, PAIRS, STRS, INTS = "int", "str", "bool", "pairs", "strs", "ints"
 
@@ -71,17 +75,13 @@ def from_proto(schema: schema_pb2.CollectionSchema) -> dict[str, Any]:
 
 
 def to_proto(document: dict[str, Any], name: str) -> schema_pb2.CollectionSchema:
-    """Return the schema to create a collection ``name`` with: fields in id order, without the dynamic field Milvus adds itself.
-
-    Milvus numbers fields by their position, so the order decides whether ids come back equal.
-    """
+    """Return the schema to create a collection ``name`` with: fields in id order, without those that Milvus adds itself."""
     from pymilvus.grpc_gen import schema_pb2
 
     schema = schema_pb2.CollectionSchema()
-    _json_to_message({**document, "name": name, "properties": _without_server_managed(document)}, SCHEMA, schema)
-    for field in sorted(document["fields"], key=lambda field: int(field.get("fieldID", 0))):
-        if not field.get("is_dynamic"):
-            _field_to_message(field, schema.fields.add())
+    _json_to_message({**document, "name": name}, SCHEMA, schema)
+    for field in document["fields"]:
+        _field_to_message(field, schema.fields.add())
     for function in document.get("functions", []):
         _json_to_message(function, FUNCTION, schema.functions.add())
     for struct in document.get("struct_array_fields", []):
@@ -89,7 +89,34 @@ def to_proto(document: dict[str, Any], name: str) -> schema_pb2.CollectionSchema
         _json_to_message(struct, STRUCT, message)
         for field in struct["fields"]:
             _field_to_message(field, message.fields.add())
+    return in_id_order(schema)
+
+
+def in_id_order(schema: schema_pb2.CollectionSchema) -> schema_pb2.CollectionSchema:
+    """Return ``schema`` itself, with all fields in the order of their ids and without what Milvus adds itself.
+
+    Milvus numbers fields by their position, so the order decides whether ids come back equal.
+    """
+    if any(field.name == NAMESPACE_FIELD for field in schema.fields) and hasattr(schema, "enable_namespace"):
+        schema.enable_namespace = True
+    keep = [field for field in schema.fields if not (field.is_dynamic or field.name in SERVER_FIELDS)]
+    pairs = [pair for pair in schema.properties if pair.key not in SERVER_PROPERTIES]
+    for repeated, kept in ((schema.fields, keep), (schema.properties, pairs)):
+        if len(kept) < len(repeated):
+            copies = [type(one).FromString(one.SerializeToString()) for one in kept]
+            del repeated[:]
+            repeated.extend(copies)
+    schema.struct_array_fields.sort(key=lambda struct: struct.fieldID)
+    for _, fields in field_lists(schema):
+        fields.sort(key=lambda field: field.fieldID)
     return schema
+
+
+def field_lists(schema: schema_pb2.CollectionSchema) -> Iterator[tuple[str, Any]]:
+    """Iterate over (name, fields): the fields of the collection itself, whose name is empty, and of each array of structs."""
+    yield "", schema.fields
+    for struct in schema.struct_array_fields:
+        yield struct.name, struct.fields
 
 
 def checked(node: Node) -> dict[str, Any]:
@@ -119,11 +146,11 @@ def checked(node: Node) -> dict[str, Any]:
 
 
 def field_shapes(document: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
-    """Return what must be equal for binlogs to fit: id, type, element type, dimension and key flags of every user field, by name.
+    """Return what must be equal for binlogs to fit: id, type, element type, dimension and flags of every user field, by name.
 
     Members of struct arrays are named ``struct[member]``.
     """
-    shapes = {field["name"]: _shape(field) for field in document["fields"] if not field.get("is_dynamic")}
+    shapes = {field["name"]: _shape(field) for field in document["fields"] if not is_dynamic(field)}
     for struct in document.get("struct_array_fields", []):
         shapes.update({f"{struct['name']}[{field['name']}]": _shape(field) for field in struct["fields"]})
     if document.get("enable_dynamic_field"):
@@ -133,8 +160,48 @@ def field_shapes(document: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
 
 def _shape(field: dict[str, Any]) -> tuple[Any, ...]:
     dim = next((pair["value"] for pair in field.get("type_params", []) if pair["key"] == "dim"), "")
-    flags = [key for key in ("is_primary_key", "autoID", "is_partition_key") if field.get(key)]
+    flags = [key for key in ("is_primary_key", "autoID", "is_partition_key", "nullable") if field.get(key)]
     return (field.get("fieldID", 0), field.get("data_type", 0), field.get("element_type", 0), dim, *flags)
+
+
+def differences(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """Return why binlogs of a schema do not fit another one, a short text for each field; empty when they fit.
+
+    The id of the dynamic field counts where both sides show it: most servers do not.
+    """
+    wanted, there = field_shapes(expected), field_shapes(found)
+    texts = [f"{name!r} is missing" for name in wanted if name not in there]
+    texts += [f"{name!r} is not in the backup" for name in there if name not in wanted]
+    for name in wanted:
+        if name in there and wanted[name] != there[name]:
+            texts.append(f"{name!r} has {_shape_text(there[name])} instead of {_shape_text(wanted[name])}")
+    ids = [dynamic_id(document) for document in (expected, found)]
+    if DYNAMIC_FIELD in wanted and DYNAMIC_FIELD in there and all(ids) and ids[0] != ids[1]:
+        texts.append(f"{DYNAMIC_FIELD!r} has id {ids[1]} instead of id {ids[0]}")
+    return texts
+
+
+def _shape_text(shape: tuple[Any, ...]) -> str:
+    from pymilvus.grpc_gen import schema_pb2
+
+    def type_name(number: int) -> str:
+        return str(schema_pb2.DataType.Name(number)) if number in schema_pb2.DataType.values() else f"type {number}"
+
+    field_id, data_type, element_type, dim, *flags = shape
+    words = [f"id {field_id}", type_name(data_type)]
+    words += [f"of {type_name(element_type)}"] if element_type else []
+    words += [f"dim {dim}"] if dim else []
+    return " ".join((*words, *flags))
+
+
+def is_dynamic(field: dict[str, Any]) -> bool:
+    """Return whether this is the field that holds what no other field does; DescribeCollection of most servers hides it."""
+    return bool(field.get("is_dynamic")) or field.get("name") == DYNAMIC_FIELD
+
+
+def dynamic_id(document: dict[str, Any]) -> int:
+    """Return the id of the dynamic field, 0 where the schema does not show it."""
+    return next((int(field.get("fieldID", 0)) for field in document["fields"] if is_dynamic(field)), 0)
 
 
 def has_partition_key(document: dict[str, Any]) -> bool:
@@ -190,10 +257,6 @@ def _field_to_message(document: dict[str, Any], field: schema_pb2.FieldSchema) -
             field.ClearField("default_value")
 
 
-def _without_server_managed(document: dict[str, Any]) -> list[dict[str, str]]:
-    return [pair for pair in document.get("properties", []) if pair["key"] != MAX_FIELD_ID]
-
-
 def _checked_field(node: Node) -> dict[str, Any]:
     field = _checked_object(node, FIELD)
     if not field.get("name"):
@@ -201,7 +264,7 @@ def _checked_field(node: Node) -> dict[str, Any]:
     for key in ("default_value_base64", "default_value_proto"):
         if value := node.string(key):
             field[key] = value
-    if not _BASE64.fullmatch(field.get("default_value_base64", "")):
+    if not BASE64.fullmatch(field.get("default_value_base64", "")):
         raise node.wrong("default_value_base64", "base64")
     return field
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from . import meta, schema
+from .creating import check_schema, create
 from .errors import ConfigError, SchemaMismatch, ServerError, TargetExists
 from .names import CollectionName
 from .report import Reporter
@@ -55,17 +56,6 @@ def _alias_of(server: MilvusServer, name: CollectionName) -> str:
         raise
 
 
-def check_schema(server: MilvusServer, collection: meta.Collection, name: CollectionName) -> None:
-    """Raise SchemaMismatch unless the binlogs of ``collection`` fit the collection ``name`` in Milvus."""
-    expected = schema.field_shapes(collection.schema)
-    found = schema.field_shapes(schema.from_proto(server.describe(name).schema))
-    if expected != found:
-        different = sorted(set(expected.items()) ^ set(found.items()), key=str)
-        raise SchemaMismatch(
-            f"{name} in Milvus has other fields than {collection.name} in the backup: {different[:4]}; nothing was imported into it"
-        )
-
-
 def check_aliases(server: MilvusServer, wanted: Mapping[tuple[str, str], CollectionName], there: set[CollectionName]) -> None:
     """Raise ConfigError for an alias that points at another collection, or that is a collection's name."""
     for database, alias in wanted:
@@ -77,10 +67,14 @@ def check_aliases(server: MilvusServer, wanted: Mapping[tuple[str, str], Collect
                 raise ConfigError(f"alias {alias!r} already points at {name}; restore without aliases, or drop that alias first")
 
 
-def make(server: MilvusServer, target: Target, collection: meta.Collection, options: RestoreOptions, reporter: Reporter) -> None:
+def make(
+    server: MilvusServer, target: Target, collection: meta.Collection, options: RestoreOptions, reporter: Reporter, raw: bytes | None = None
+) -> None:
     """Make the collection that is built, with its partitions and indexes, or prepare an existing one for appending.
 
     Nothing is imported into it yet. What an earlier try of this restore left half-made under its name is dropped first.
+
+    :param raw: the raw schema that was kept beside the backup, None where there is none
     """
     if target.append:
         _create_partitions(server, target, collection)
@@ -91,15 +85,7 @@ def make(server: MilvusServer, target: Target, collection: meta.Collection, opti
         if server.collection_id(target.building) is not None:
             server.drop_collection(target.building)
         shards = collection.shards or 1
-        server.create_collection(
-            target.building,
-            collection.schema,
-            shards=min(shards, options.max_shards or shards),
-            consistency_level=collection.consistency_level,
-            properties=[pair for pair in collection.properties if pair[0] != schema.MAX_FIELD_ID],
-            partitions=len(collection.partitions) if schema.has_partition_key(collection.schema) else 0,
-        )
-        check_schema(server, collection, target.building)
+        create(server, target.building, collection, shards=min(shards, options.max_shards or shards), raw=raw)
         _create_partitions(server, target, collection)
         if options.restore_indexes:
             for index in collection.indexes:

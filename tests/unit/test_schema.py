@@ -81,8 +81,12 @@ def by_id(found: list[Json]) -> list[Json]:
 
 functions = st.fixed_dictionaries({}, optional=optional(schema.FUNCTION, {"id": ids, "type": st.integers(1, 4)}))
 structs = st.fixed_dictionaries(
-    {"name": field_names.map("s{}".format), "fields": st.lists(fields(22, 106), max_size=3, unique_by=lambda f: f["name"])},
-    optional={"fieldID": ids, "description": texts.filter(bool)},
+    {
+        "name": field_names.map("s{}".format),
+        "fieldID": ids,
+        "fields": st.lists(fields(22, 106), max_size=3, unique_by=(lambda f: f["fieldID"], lambda f: f["name"])).map(by_id),
+    },
+    optional={"description": texts.filter(bool)},
 )
 documents = st.fixed_dictionaries(
     {
@@ -98,9 +102,11 @@ documents = st.fixed_dictionaries(
         "description": texts.filter(bool),
         "autoID": st.just(True),
         "enable_dynamic_field": st.just(True),
-        "properties": pairs.filter(lambda found: all(pair["key"] != "max_field_id" for pair in found)),
+        "properties": pairs,
         "functions": st.lists(functions, min_size=1, max_size=2),
-        "struct_array_fields": st.lists(structs, min_size=1, max_size=2, unique_by=lambda found: found["name"]),
+        "struct_array_fields": st.lists(
+            structs, min_size=1, max_size=2, unique_by=(lambda found: found["fieldID"], lambda found: found["name"])
+        ).map(by_id),
     },
 )
 
@@ -181,7 +187,8 @@ def test_the_collection_gets_the_new_name() -> None:
 def test_what_milvus_adds_itself_is_not_sent() -> None:
     document = simple()
     document["fields"].append({"fieldID": 102, "name": schema.DYNAMIC_FIELD, "data_type": 23, "is_dynamic": True})
-    document |= {"enable_dynamic_field": True, "properties": [{"key": "max_field_id", "value": "9"}, {"key": "a", "value": "b"}]}
+    added = [{"key": "max_field_id", "value": "9"}, {"key": "preserve_field_ids", "value": "true"}]
+    document |= {"enable_dynamic_field": True, "properties": [*added, {"key": "a", "value": "b"}]}
     proto = schema.to_proto(document, "docs")
     assert [field.name for field in proto.fields] == ["pk", "vec"]
     assert [(pair.key, pair.value) for pair in proto.properties] == [("a", "b")]
@@ -207,6 +214,7 @@ def test_the_shape_of_a_schema_names_user_fields_and_struct_members() -> None:
         {"is_primary_key": False},
         {"autoID": True},
         {"is_partition_key": True},
+        {"nullable": True},
         {"type_params": [{"key": "dim", "value": "9"}]},
         {"name": "other"},
     ],
