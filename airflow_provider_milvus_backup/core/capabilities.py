@@ -39,11 +39,21 @@ class Capability(Enum):
     FLUSH_ALL = "flush all collections at one point in time"
     DESCRIBE_DATABASE = "describe databases"
     RBAC = "back up and restore users and roles"
-    NULLABLE = "have nullable fields and default values"
-    FUNCTIONS = "have functions"
+    ARRAY = "have arrays"
+    FLOAT16_VECTOR = "have float16 and bfloat16 vectors"
+    SPARSE_VECTOR = "have sparse vectors"
     INT8_VECTOR = "have int8 vectors"
     STRUCT_ARRAY = "have arrays of structs"
+    GEOMETRY = "have geometry fields"
+    TIMESTAMPTZ = "have timestamptz fields"
+    TEXT = "have text fields"
+    NULLABLE = "have nullable fields"
+    NULLABLE_VECTOR = "have nullable vector fields"
+    ANALYZER = "analyze text"
+    FUNCTIONS = "have functions"
+    MORE_FUNCTIONS = "have functions other than BM25"
     ADD_FIELD = "add fields to a collection"
+    ADD_STRUCT = "add arrays of structs to a collection"
     FUNC_RUNTIME_CHECK = "leave out the check of functions"
     SNAPSHOTS = "export and restore snapshots"
 
@@ -79,11 +89,21 @@ TABLE: dict[Capability, Since] = {
     Capability.FLUSH_ALL: Since(((2, 6, 11),), source="internal/datacoord/services.go, FlushAll"),
     Capability.DESCRIBE_DATABASE: Since(((2, 4, 3),), probe="DescribeDatabase", source="milvus-backup, internal/client/milvus/grpc.go"),
     Capability.RBAC: Since(((2, 4, 9),), probe="BackupRBAC", source="milvus #35513"),
-    Capability.NULLABLE: Since(((2, 5, 0),), source="release notes of 2.5"),
-    Capability.FUNCTIONS: Since(((2, 5, 0),), source="release notes of 2.5"),
+    Capability.ARRAY: Since(((2, 3, 2),), source="release notes of 2.3.2, milvus #26369"),
+    Capability.FLOAT16_VECTOR: Since(((2, 4, 0),), source="release notes of 2.4"),
+    Capability.SPARSE_VECTOR: Since(((2, 4, 0),), source="release notes of 2.4"),
     Capability.INT8_VECTOR: Since(((2, 6, 0),), source="release notes of 2.6"),
     Capability.STRUCT_ARRAY: Since(((2, 6, 4),), source="release notes of 2.6.4"),
+    Capability.GEOMETRY: Since(((2, 6, 4),), source="documentation of geometry fields"),
+    Capability.TIMESTAMPTZ: Since(((2, 6, 6),), source="documentation of timestamptz fields"),
+    Capability.TEXT: Since(((3, 0, 0),), source="release notes of 3.0"),
+    Capability.NULLABLE: Since(((2, 5, 0),), source="release notes of 2.5"),
+    Capability.NULLABLE_VECTOR: Since(((2, 6, 18), (3, 0, 0)), source="milvus #45993, #49520"),
+    Capability.ANALYZER: Since(((2, 5, 0),), source="release notes of 2.5"),
+    Capability.FUNCTIONS: Since(((2, 5, 0),), source="release notes of 2.5"),
+    Capability.MORE_FUNCTIONS: Since(((2, 6, 0),), source="release notes of 2.6"),
     Capability.ADD_FIELD: Since(((2, 6, 0),), source="release notes of 2.6"),
+    Capability.ADD_STRUCT: Since(((3, 0, 0),), source="milvus #49807"),
     Capability.FUNC_RUNTIME_CHECK: Since(((2, 6, 8),), source="milvus-backup, core/restore/coll_ddl_task.go"),
     Capability.SNAPSHOTS: Since(((3, 0, 1),), probe="GetRestoreSnapshotState", source="milvus #52476"),
 }
@@ -104,7 +124,7 @@ class Capabilities:
         """Return whether it can do this: as a probe has shown, else as its version says."""
         return self._learned.get(capability, offers(self.release, capability))
 
-    def learn(self, capability: Capability, works: bool) -> None:  # noqa: FBT001 (what was learned is what the call is about)
+    def learn(self, capability: Capability, works: bool) -> None:
         """Write down what a probe has shown."""
         self._learned[capability] = works
 
