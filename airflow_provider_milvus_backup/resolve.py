@@ -60,6 +60,8 @@ def milvus_address(conn_id: str, connection: Any, extra: Mapping[str, Any], conf
         client_key=str(extra.get("client_key") or config.milvus_client_key or ""),
         server_name=str(extra.get("server_name") or config.milvus_server_name or ""),
         label=label,
+        rest_endpoint=str(extra.get("rest_endpoint") or config.rest_endpoint or ""),
+        management_endpoint=str(extra.get("management_endpoint") or config.management_endpoint or ""),
     )
 
 

@@ -32,6 +32,9 @@ _GENERAL = {
     "milvus_client_cert": ("text", "milvus.mtlsCertPath", "milvus.grpc.mtlsCertPath"),
     "milvus_client_key": ("text", "milvus.mtlsKeyPath", "milvus.grpc.mtlsKeyPath"),
     "milvus_server_name": ("text", "milvus.serverName", "milvus.grpc.serverName"),
+    "rest_endpoint": ("text", "", "milvus.rest.endpoint"),
+    "management_endpoint": ("text", "backup.gcPause.address", "milvus.management.endpoint"),
+    "pause_gc": ("flag", "backup.gcPause.enable", "backup.pauseGC"),
     "concurrency": ("count", "backup.parallelism.copydata", "transfer.concurrency"),
     "multipart_threshold_mib": ("count", "minio.multipartCopyThresholdMiB", "transfer.multipartCopyThresholdMiB"),
     "streaming": ("transfer", "minio.crossStorage", "transfer.mode"),
@@ -133,6 +136,10 @@ class BackupYaml:
     milvus_client_cert: str | None = None
     milvus_client_key: str | None = None
     milvus_server_name: str | None = None
+    rest_endpoint: str | None = None
+    management_endpoint: str | None = None
+    #: Whether to pause Milvus's garbage collection meanwhile.
+    pause_gc: bool | None = None
     storage: YamlStorage = YamlStorage()
     backup_storage: YamlStorage = YamlStorage()
     #: Object copies in flight.

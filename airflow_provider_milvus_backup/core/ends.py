@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from .doors import Door, open_door
 from .patience import Patience
 from .report import Reporter
 from .server import MilvusServer
@@ -23,6 +24,7 @@ class Ends:
     milvus_store: ObjectStore
     reporter: Reporter
     patience: Patience
+    _door: Door | None = field(default=None, init=False)
 
     @classmethod
     def open(cls, settings: Settings, reporter: Reporter | None = None, patience: Patience | None = None) -> Ends:
@@ -36,6 +38,13 @@ class Ends:
             reporter or Reporter(),
             patience,
         )
+
+    @property
+    def door(self) -> Door:
+        """The way to Milvus's imports; asked for first, it finds out whether REST answers."""
+        if self._door is None:
+            self._door = open_door(self.server, self.reporter)
+        return self._door
 
     @property
     def staged(self) -> bool:

@@ -1,31 +1,46 @@
-"""Import jobs: what they read, their states, and how to ask for them.
+"""Import jobs: their options and what their states mean. Pure functions.
 
-Below 2.4 jobs are known to gRPC only. One function, :func:`classify`, says what a state means; the synchronous wait, the trigger and the
-sensor all go through it.
+Jobs are submitted and asked for over gRPC or REST (:mod:`.doors`, and :mod:`.polling` for the triggerer). One function, :func:`classify`,
+says what a state means; the synchronous wait, the trigger and the sensor all go through it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import functools
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, ClassVar
+from typing import Any
 
-from .errors import ServerError, ServerUnreachable
-from .rpc import REQUEST_SECONDS, check_status, explain_rpc_error, open_channel, request_metadata
-from .server import MilvusServer
-from .settings import MilvusAddress
+from .capabilities import Capabilities, Capability
+from .errors import ServerError
 
-#: Options of every job. The quota was met when the rows were written first; a restore must not fail on it.
-OPTIONS = {"backup": "true", "skip_disk_quota_check": "true"}
-
-#: The option by which a job is found again. Milvus ignores what it does not know, and shows it in ListImportTasks.
+#: The option by which a job is found again. Milvus ignores what it does not know, and before 2.4 shows it in ListImportTasks.
 TAG = "restore_job"
 
 FIRST_POLL = 0.2
 _POLL_GROWTH = 1.1
+
+
+def options(capabilities: Capabilities, *, l0: bool, storage_version: int, end_ts: int, tag: str) -> dict[str, str]:
+    """Return the options of one job (``internal/util/importutilv2/option.go``).
+
+    The quota was met when the rows were written first; a restore must not fail on it.
+
+    :param storage_version: of its segments; Milvus takes them for version 1 unless told
+    :param end_ts: hybrid timestamp after which rows are left out, 0 for none. Releases that want milliseconds get the next full one, so
+        that no row before it is lost
+    """
+    given = {"l0_import" if l0 else "backup": "true", "skip_disk_quota_check": "true"}
+    if storage_version > 1:
+        given["storage_version"] = str(storage_version)
+    if end_ts:
+        given["end_ts"] = str(end_ts if capabilities.has(Capability.HYBRID_END_TS) else (end_ts >> 18) + 1)
+    return given if capabilities.has(Capability.IMPORT_V2) else {**given, TAG: tag}
+
+
+def full(error: ServerError) -> bool:
+    """Return whether Milvus refuses a job only because it has as many as it takes."""
+    return "reached the limit" in str(error) and "number of jobs" in str(error).lower()
 
 
 class JobState(str, Enum):
@@ -49,16 +64,37 @@ class JobStatus:
     reason: str = ""
 
 
-def classify(job_id: int, answer: Any) -> JobStatus:
-    """Return the meaning of a GetImportStateResponse.
+#: States that are an end; all others are steps on the way, also those that a later release may bring. gRPC's ImportPersisted and
+#: ImportFlushed do not make the rows visible (``internal/rootcoord/import_task.go`` of 2.3), nor do REST's Uncommitted and Committing.
+_ENDS = {
+    "ImportCompleted": JobState.COMPLETED,
+    "ImportFailed": JobState.FAILED,
+    "ImportFailedAndCleaned": JobState.FAILED,
+    "Completed": JobState.COMPLETED,
+    "Failed": JobState.FAILED,
+}
+_GRPC_STATES = {1: "ImportFailed", 6: "ImportCompleted", 7: "ImportFailedAndCleaned"}
 
-    ImportPersisted and ImportFlushed are steps on the way (``internal/rootcoord/import_task.go`` of 2.3); only ImportCompleted makes the
-    rows visible.
-    """
+
+def classify(job_id: int, state: str, rows: object = 0, progress: object = 0, reason: str = "") -> JobStatus:
+    """Return what a state means, by the name it has in gRPC or in REST; numbers may be texts."""
+    return JobStatus(job_id, _ENDS.get(state, JobState.RUNNING), _number(rows), _number(progress), reason)
+
+
+def of_grpc(job_id: int, answer: Any) -> JobStatus:
+    """Return the meaning of a GetImportStateResponse."""
     infos = {pair.key: pair.value for pair in answer.infos}
-    state = {6: JobState.COMPLETED, 1: JobState.FAILED, 7: JobState.FAILED}.get(answer.state, JobState.RUNNING)
-    progress = infos.get("progress_percent", "")
-    return JobStatus(job_id, state, answer.row_count, int(progress) if progress.isdigit() else 0, infos.get("failed_reason", ""))
+    reason = infos.get("failed_reason", "")
+    return classify(job_id, _GRPC_STATES.get(answer.state, ""), answer.row_count, infos.get("progress_percent", ""), reason)
+
+
+def of_rest(job_id: int, data: Mapping[str, Any]) -> JobStatus:
+    """Return the meaning of what REST says about one job, asked for or in a list."""
+    return classify(job_id, str(data.get("state")), data.get("importedRows"), data.get("progress"), str(data.get("reason") or ""))
+
+
+def _number(value: object) -> int:
+    return int(value) if isinstance(value, int) or (isinstance(value, str) and value.isdecimal()) else 0
 
 
 def lost(job_id: int, error: ServerError) -> JobStatus:
@@ -91,91 +127,6 @@ def failure(reason: str) -> Failure:
 def tagged(answers: Iterable[Any]) -> dict[str, int]:
     """Return the job ids of ListImportTasks' answers by their tag."""
     return {pair.value: int(answer.id) for answer in answers for pair in answer.infos if pair.key == TAG}
-
-
-def job_status(server: MilvusServer, job_id: int) -> JobStatus:
-    """Ask for one job."""
-    try:
-        return classify(job_id, server.import_state(job_id))
-    except ServerError as error:
-        return lost(job_id, error)
-
-
-class SharedChannel:
-    """One channel for all triggers of one event loop that ask the same Milvus; the last one closes it."""
-
-    _open: ClassVar[dict[tuple[Any, MilvusAddress], SharedChannel]] = {}
-
-    def __init__(self, channel: Any, stub: Any, messages: Any) -> None:
-        self.channel, self.stub, self.messages = channel, stub, messages
-        self.users = 0
-        self.asked: set[asyncio.Future[Any]] = set()
-
-    @classmethod
-    async def of(cls, address: MilvusAddress) -> SharedChannel:
-        """Return the channel to a Milvus. pymilvus is imported in a thread, for it takes seconds."""
-
-        def stubs() -> Any:
-            import grpc.aio
-            from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
-
-            return grpc, milvus_pb2, milvus_pb2_grpc
-
-        grpc, messages, services = await asyncio.to_thread(stubs)
-        key = (asyncio.get_running_loop(), address)
-        if key not in cls._open:
-            channel = open_channel(address, grpc.aio)
-            cls._open[key] = cls(channel, services.MilvusServiceStub(channel), messages)
-        shared = cls._open[key]
-        shared.users += 1
-        return shared
-
-    async def job_status(self, job_id: int, address: MilvusAddress) -> JobStatus:
-        """Ask for one job. The request is never cancelled, whoever stops waiting for it: see :meth:`.rpc.MilvusRpc._answer_of`."""
-        import grpc
-
-        doing = f"ask for import job {job_id}"
-
-        async def ask() -> Any:
-            return await self.stub.GetImportState(
-                self.messages.GetImportStateRequest(task=job_id), metadata=request_metadata(address, None), wait_for_ready=False
-            )
-
-        asked = asyncio.ensure_future(ask())
-        self.asked.add(asked)
-        asked.add_done_callback(self._answered)
-        done, _ = await asyncio.wait([asked], timeout=REQUEST_SECONDS)
-        if not done:
-            raise ServerUnreachable(f"Milvus at {address} did not {doing} within {REQUEST_SECONDS:.0f} s")
-        try:
-            answer = asked.result()
-            check_status(answer, doing, address)
-        except grpc.RpcError as error:
-            raise explain_rpc_error(error, doing, address) from None
-        except ServerError as error:
-            return lost(job_id, error)
-        return classify(job_id, answer)
-
-    def _answered(self, asked: asyncio.Future[Any]) -> None:
-        self.asked.discard(asked)
-        if not asked.cancelled():
-            asked.exception()  # whoever has stopped waiting does not want to know
-
-    async def close(self, address: MilvusAddress) -> None:
-        """Give the channel back; the last user closes it, when Milvus has answered what it was asked."""
-        self.users -= 1
-        if self.users:
-            return
-        self._open.pop((asyncio.get_running_loop(), address), None)
-        if self.asked:
-            await asyncio.wait(self.asked, timeout=5)
-        await self.channel.close()
-
-
-async def open_async(address: MilvusAddress) -> tuple[Callable[[int], Awaitable[JobStatus]], Callable[[], Awaitable[None]]]:
-    """Return (ask for one job, give the channel back), for an event loop."""
-    shared = await SharedChannel.of(address)
-    return functools.partial(shared.job_status, address=address), functools.partial(shared.close, address)
 
 
 def next_poll(pause: float, longest: float) -> float:

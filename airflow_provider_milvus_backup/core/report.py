@@ -91,7 +91,7 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def listed(ids: Sequence[int]) -> str:
+def listed(ids: Sequence[object]) -> str:
     """Return ``1, 2, 3``, with at most ten of them."""
     return ", ".join(map(str, ids[:10])) + (f" and {len(ids) - 10} more" if len(ids) > 10 else "")
 

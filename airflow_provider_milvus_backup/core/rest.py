@@ -43,6 +43,7 @@ class MilvusRest:
         self.address, self.patience = address, patience
         #: Whether it has ever answered; one that has is waited for when it is away.
         self.answered = False
+        self._describe: tuple[str, ...] = DESCRIBE
 
     @cached_property
     def _client(self) -> httpx.Client:
@@ -83,6 +84,16 @@ class MilvusRest:
             unanswered = isinstance(problem, ServerUnreachable) and not self.answered
             if not problem.passing or unanswered or (once and problem.unclear) or not backoff.again(str(problem)):
                 raise problem
+
+    def describe_job(self, job_id: int, database: str) -> dict[str, Any]:
+        """Return what Milvus says about one import job."""
+        while True:
+            try:
+                return self.call(self._describe[0], {"jobId": str(job_id)}, f"ask for import job {job_id}", database)
+            except UnsupportedServer:
+                if len(self._describe) == 1:
+                    raise
+                self._describe = self._describe[1:]
 
     def _send(self, path: str, body: dict[str, Any], doing: str, database: str, seconds: float) -> dict[str, Any]:
         import httpx

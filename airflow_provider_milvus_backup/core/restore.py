@@ -8,25 +8,23 @@ goes on where this try stopped: every step looks at what is there before it does
 from __future__ import annotations
 
 import contextlib
-import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from . import finishing, imports, layout, meta, targets, undoing
+from . import finishing, imports, layout, submitting, undoing
 from .ends import Ends
-from .errors import BackupInUse, Cancelled, ImportFailed, MilvusBackupError, RestoreError, ServerUnreachable, StorageDenied, TakenOver
+from .errors import BackupInUse, Cancelled, ImportFailed, MilvusBackupError, RestoreError, StorageDenied, TakenOver
 from .imports import Failure, JobState
 from .lease import Lease, Owner, end_waiting
 from .names import check_backup_name, check_restore_id, short_id
-from .patience import Backoff, Patience
+from .patience import Patience
 from .reader import read_backup
 from .report import Reporter, counted, listed
 from .restore_plan import RestoreOptions
 from .restore_planning import plan
 from .restore_state import Job, RestoreState, Target
 from .settings import Settings
-from .staging import stage
 from .state_store import Mirror, StateStore
 from .store import ObjectStore
 
@@ -34,8 +32,6 @@ from .store import ObjectStore
 MAX_AGAIN = 3
 #: Seconds for which the leases of an unfinished restore hold when no process works on it.
 HAND_OVER = 24 * 3600.0
-#: Seconds between two writes of the state while jobs are submitted.
-_SAVE = 1.0
 
 
 @dataclass(slots=True)
@@ -113,7 +109,7 @@ class RestoreRun:
                     raise
         if not state.summary:
             with self.ends.reporter.phase("Create and submit"), self._undoing(state):
-                self._submit(state, read_backup(self.ends.backups, backup_name))
+                self._submit(state)
         return state
 
     def _begin(self, backup_name: str, restore_id: str, options: RestoreOptions) -> RestoreState:
@@ -164,77 +160,6 @@ class RestoreRun:
             while target.building in state.left:
                 target.begin_anew(state.restore_id)
 
-    # ---- create, stage, submit ---------------------------------------------------------------------------------------------
-
-    def _submit(self, state: RestoreState, backup: meta.Backup) -> None:
-        """Bring every target as far as submitted jobs; what is there already stays."""
-        collections = {collection.name: collection for collection in backup.collections}
-        for target in state.targets:
-            self._look_at(state, target)
-        todo = [target for target in state.targets if not target.done and not (target.ready and all(job.job_id for job in target.jobs))]
-        if not todo:
-            return
-        if state.staged:
-            stage(self.ends, state, [collections[target.source] for target in todo])
-        self._create_databases(state, todo)
-        options = RestoreOptions.from_text(state.options)
-        for target in todo:
-            if not target.ready:
-                self.ends.patience.check(f"collections were being created. {self._how_to_go_on(state)}")
-                targets.make(self.ends.server, target, collections[target.source], options, self.ends.reporter)
-        self.states.save(state)
-        count, saved = 0, time.monotonic()
-        for target in todo:
-            known = imports.tagged(self.ends.server.imports(target.building))
-            for job in target.jobs:
-                if job.job_id:
-                    continue
-                self.ends.patience.check(f"import jobs were being submitted. {self._how_to_go_on(state)}")
-                job.job_id = known.get(state.tag(target, job)) or self._submit_job(state, target, job)
-                count += 1
-                if time.monotonic() - saved > _SAVE:
-                    self.states.save(state)
-                    saved = time.monotonic()
-        self.states.save(state)
-        self.ends.reporter.line(f"submitted {counted(count, 'import job')}")
-
-    def _look_at(self, state: RestoreState, target: Target) -> None:
-        """Find out what became of a collection that an earlier try had made."""
-        if target.done or not target.ready:
-            return
-        if self.ends.server.collection_id(target.building) == target.collection_id:
-            return
-        if not target.append and self.ends.server.collection_id(target.name) == target.collection_id:
-            return  # it has its name already; finish() does the rest
-        if target.append:
-            raise RestoreError(
-                f"{target.name} was dropped or replaced while rows were being appended to it; decide what should be in it and restore again"
-            )
-        self.ends.reporter.warn(f"{target.building}, which was being built, is gone; it is begun anew")
-        target.begin_anew(state.restore_id)
-
-    def _create_databases(self, state: RestoreState, todo: Sequence[Target]) -> None:
-        there = set(self.ends.server.databases())
-        for database in sorted({target.name.database for target in todo} - there):
-            self.ends.server.create_database(database)
-            state.databases.append(database)
-            self.ends.reporter.line(f"created database {database!r}")
-
-    def _submit_job(self, state: RestoreState, target: Target, job: Job) -> int:
-        """Submit a job and return its id; one whose answer is lost is found again by its tag."""
-        tag = state.tag(target, job)
-        backoff = Backoff(120, self.ends.patience, first=1)
-        while True:
-            try:
-                return self.ends.server.submit_import(
-                    target.building, job.partition, [job.inserts, job.deltas], {**imports.OPTIONS, imports.TAG: tag}
-                )
-            except ServerUnreachable as error:
-                if not backoff.again(str(error)):
-                    raise
-                if found := imports.tagged(self.ends.server.imports(target.building)).get(tag):
-                    return found
-
     # ---- wait --------------------------------------------------------------------------------------------------------------
 
     def wait(self, state: RestoreState, poll_interval: float) -> None:
@@ -247,8 +172,7 @@ class RestoreRun:
         with self.ends.reporter.phase("Import"):
             while not self.poll(state):
                 with self._undoing(state):
-                    running = f"import jobs {listed(state.pending())} are still running in Milvus"
-                    self.ends.patience.pause(pause, f"{running}. {self._how_to_go_on(state)}")
+                    self.ends.patience.pause(pause, f"{_still_running(state)}. {self._how_to_go_on(state)}")
                 pause = imports.next_poll(pause, poll_interval)
 
     def poll(self, state: RestoreState) -> bool:
@@ -262,13 +186,14 @@ class RestoreRun:
             return True
         self._work_on(state)
         with self._undoing(state):
-            if not all(job.job_id for target, job in state.jobs() if not target.done):  # whoever began it died while submitting
-                self._submit(state, read_backup(self.ends.backups, state.backup_name))
+            # Whoever began it died while submitting, Milvus took no more jobs, or L0 segments had to wait for the data.
+            if any(target.due for target in state.targets if not target.done):
+                self._submit(state)
             news, failed = False, []
             for target, job in state.jobs():
                 if job.ended or not job.job_id or target.done:
                     continue
-                status = imports.job_status(self.ends.server, job.job_id)
+                status = self.ends.door.status(job.job_id, target.name.database)
                 job.state, job.imported, job.reason = status.state.value, status.rows, status.reason
                 if status.state is JobState.COMPLETED:
                     news = True
@@ -282,11 +207,12 @@ class RestoreRun:
                 self._see_to(state, failed)
             elif news:
                 self.states.save(state)
-        done = [job for _, job in state.jobs() if job.state == JobState.COMPLETED.value]
+            if news and any(target.due for target in state.targets if not target.done):
+                self._submit(state)
         total = sum(job.rows for _, job in state.jobs())
-        imported = sum(job.imported for job in done)
+        imported = sum(job.imported for _, job in state.jobs() if job.completed and not job.l0)
         self.ends.reporter.progress(f"imported {imported:,} of {total:,} rows, {len(state.pending())} jobs running")
-        return not state.pending()
+        return state.imported
 
     def _see_to(self, state: RestoreState, failed: Sequence[tuple[Target, Job]]) -> None:
         """Submit failed jobs again or begin their collections anew, where that can help; otherwise raise ImportFailed."""
@@ -303,16 +229,19 @@ class RestoreRun:
             if kind is Failure.PASSING or target.append:
                 self.ends.reporter.warn(f"import job {job.job_id} into {target.name} failed ({job.reason}); it is submitted again")
                 job.again += 1
-                job.job_id, job.state, job.imported, job.reason = 0, "", 0, ""
+                job.submit_again()
         for target in {id(target): target for target, job in failed if job.job_id}.values():
             self.ends.reporter.warn(f"{target.name} is begun anew: {next(job.reason for t, job in failed if t is target)}")
             state.left.append(target.building)
             target.begin_anew(state.restore_id)
-        self._submit(state, read_backup(self.ends.backups, state.backup_name))
+        self._submit(state)
+
+    def _submit(self, state: RestoreState) -> None:
+        submitting.submit(self.ends, self.states, state, self._how_to_go_on(state))
 
     def _fail(self, state: RestoreState, target: Target, job: Job) -> None:
         undoing.undo(self.ends, self.states, state, f"import job {job.job_id} failed: {job.reason}")
-        files = f"{job.inserts}, {job.deltas}".rstrip(", ")
+        files = listed([path for paths in job.files for path in paths if path])
         bucket = self.ends.milvus_store.location.bucket
         raise ImportFailed(
             f"import job {job.job_id} into {target.name}, partition {job.partition!r}, failed: {job.reason or 'no reason'} "
@@ -330,7 +259,7 @@ class RestoreRun:
         :raises RestoreError: import jobs are still running
         """
         if not self.poll(state):
-            raise RestoreError(f"nothing can be finished yet: import jobs {listed(state.pending())} are still running in Milvus")
+            raise RestoreError(f"nothing can be finished yet: {_still_running(state)}")
         if state.summary:
             return state.summary
         with self.ends.reporter.phase("Finish"), self._undoing(state):
@@ -398,3 +327,9 @@ class RestoreRun:
             (self.ends.milvus_store, undoing.lease_of(short)),
             (self.ends.backups, layout.lease_key(root, state.backup_name, short)),
         ]
+
+
+def _still_running(state: RestoreState) -> str:
+    if pending := state.pending():
+        return f"import jobs {listed(pending)} are still running in Milvus"
+    return "Milvus has as many import jobs as it takes, and jobs of this restore wait until it takes more"

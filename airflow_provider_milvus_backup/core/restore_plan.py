@@ -7,16 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 from . import layout, meta
-from .errors import BackupDamaged, ConfigError, UnsupportedServer
+from .capabilities import NEWEST, Capabilities, Capability, first_release, parse_version
+from .errors import BackupDamaged, ConfigError, UnsupportedFormat, UnsupportedServer
 from .jsonreader import Node
 from .names import CollectionName, parse_selection
-from .packing import pack
-from .restore_state import Job
 
 FAIL, REPLACE, APPEND = "fail", "replace", "append"
 IF_EXISTS = (FAIL, REPLACE, APPEND)
 AS_BACKED_UP, ALWAYS, NEVER = "as_backed_up", "always", "never"
 LOAD = (AS_BACKED_UP, ALWAYS, NEVER)
+
+#: Version 3 keeps data behind manifests, of which a list of binlogs says nothing.
+NEWEST_STORAGE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,9 @@ class RestoreOptions:
     :param restore_aliases: point the aliases of the backup at the restored collections
     :param meta_only: create collections and indexes without data
     :param max_shards: shards of a restored collection at most
+    :param cut_at_flush: leave out rows that were written after the flush of the backup; other writers' flushes may have brought some along
+    :param restore_rbac: create users, roles, grants and privilege groups of the backup that are missing
+    :param allow_downgrade: restore into an older line of Milvus than the backup was taken from
     """
 
     collections: str | Sequence[str] | None = None
@@ -43,6 +48,9 @@ class RestoreOptions:
     restore_aliases: bool = False
     meta_only: bool = False
     max_shards: int | None = None
+    cut_at_flush: bool = False
+    restore_rbac: bool = False
+    allow_downgrade: bool = False
 
     def to_text(self) -> str:
         """Return the options as text; equal options give equal texts."""
@@ -73,19 +81,33 @@ class RestoreOptions:
             raise ConfigError(f"max_shards {self.max_shards} is less than 1")
 
 
-def check_server(backup: meta.Backup, collections: Sequence[meta.Collection], version: str) -> None:
-    """Raise UnsupportedServer for what a Milvus before 2.4 could not restore rightly."""
+def check_server(
+    backup: meta.Backup, collections: Sequence[meta.Collection], capabilities: Capabilities, *, allow_downgrade: bool = False
+) -> None:
+    """Raise UnsupportedServer, or UnsupportedFormat, for what this Milvus could not restore rightly.
+
+    A backup goes into a Milvus of the same line (2.5, say) or a newer one: what an older one makes of the files is not known to anybody.
+
+    :param allow_downgrade: try all the same, as far as this package knows nothing that speaks against it
+    """
+    taken, here = parse_version(backup.server_version) if backup.server_version else None, capabilities.release
+    if taken and taken != NEWEST and taken[:2] > here[:2] and not allow_downgrade:
+        raise UnsupportedServer(
+            f"backup {backup.name!r} was taken from Milvus {backup.server_version}, and this is the older Milvus {capabilities.version}. "
+            "Restore into the same line or a newer one, or say allow_downgrade=True if you know that it works for this data"
+        )
     for collection in collections:
         for segment in collection.segments():
-            if segment.is_l0:
-                raise UnsupportedServer(
-                    f"backup {backup.name!r} of Milvus {backup.server_version} keeps deletes of {collection.name} in L0 segments, which "
-                    f"Milvus {version} does not know; rows deleted there would come back. Restore into Milvus 2.4 or newer"
+            if segment.storage_version > NEWEST_STORAGE:
+                raise UnsupportedFormat(
+                    f"backup {backup.name!r} holds segments of {collection.name} in storage version {segment.storage_version}; only "
+                    f"versions up to {NEWEST_STORAGE} are kept in binlogs that can be imported"
                 )
-            if segment.storage_version > 1:
+            if segment.storage_version > 1 and not capabilities.has(Capability.STORAGE_V2):
                 raise UnsupportedServer(
                     f"backup {backup.name!r} of Milvus {backup.server_version} holds {collection.name} in storage version "
-                    f"{segment.storage_version}, which Milvus {version} cannot read. Restore into Milvus 2.6 or newer"
+                    f"{segment.storage_version}, which Milvus {capabilities.version} cannot read. Restore into Milvus "
+                    f"{first_release(Capability.STORAGE_V2)} or newer"
                 )
 
 
@@ -115,42 +137,6 @@ def check_objects(collection: meta.Collection, binlogs: str, there: Mapping[str,
         more = f" and {len(wrong) - 3:,} more" if len(wrong) > 3 else ""
         raise BackupDamaged(f"{collection.name}: {len(wrong):,} objects are missing or have another size: {', '.join(wrong[:3])}{more}")
     return strays
-
-
-def plan_jobs(collection: meta.Collection, binlogs: str, limit: int, strays: set[str], staged_binlogs: str | None = None) -> list[Job]:
-    """Return the import jobs of a collection, largest first.
-
-    :param binlogs: the ``binlogs/`` prefix of the backup, which ``strays`` begin with
-    :param limit: bytes of one job at most
-    :param strays: keys that lie among the collection's objects but are not part of it
-    :param staged_binlogs: the prefix below which the objects will lie when they are imported; without strays
-    """
-    jobs = []
-    for partition in collection.partitions:
-        directories: dict[str, list[meta.Segment]] = {}
-        for segment in partition.segments:
-            if segment.inserts:
-                directories.setdefault(str(segment.group_id or segment.segment_id), []).append(segment)
-        avoid = set()
-        base = staged_binlogs or binlogs
-        inserts, deltas = (
-            layout.partition_dir(base, kind, collection.collection_id, partition.partition_id) for kind in (layout.INSERT, layout.DELTA)
-        )
-        for key in strays if staged_binlogs is None else ():
-            for prefix in (inserts, deltas):
-                if key.startswith(prefix):
-                    directory = key[len(prefix) :].partition("/")[0]
-                    if directory in directories:
-                        raise BackupDamaged(
-                            f"{key!r} lies in a segment of {collection.name} but is not part of the backup; Milvus would import it too. "
-                            "Delete it, or restore from a copy without it"
-                        )
-                    avoid.add(directory)
-        sizes = {directory: sum(segment.size for segment in segments) for directory, segments in directories.items()}
-        for one in pack(sizes, limit, avoid):
-            segments = [segment for directory in one.directories for segment in directories[directory]]
-            jobs.append(Job.of(partition, segments, one, inserts, deltas))
-    return sorted(jobs, key=lambda job: -job.bytes)
 
 
 def partitions_to_load(collection: meta.Collection, load: str) -> list[str] | None:

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from . import layout, meta
+from . import layout
 from .errors import BackupDamaged
 from .imports import JobState
-from .jsonreader import Node
+from .jsonreader import MAX_UINT64, Node
 from .names import CollectionName, building_name, restore_of, short_id
-from .packing import Pack
 from .report import duration, table
 
 STATE_VERSION = 1
@@ -20,7 +19,12 @@ STATE_VERSION = 1
 
 @dataclass(slots=True)
 class Job:
-    """One import job. ``inserts`` and ``deltas`` are string prefixes in Milvus's bucket; ``deltas`` is empty where nothing was deleted."""
+    """One import job.
+
+    ``inserts`` and ``deltas`` are string prefixes in Milvus's bucket. Without ``groups`` the job takes all below them, and ``deltas`` is
+    empty where nothing was deleted. With them it takes these directories, and the delta logs of those in ``deleted``. A job of L0
+    segments has delta logs only.
+    """
 
     partition: str
     inserts: str
@@ -34,23 +38,46 @@ class Job:
     reason: str = ""
     #: How often Milvus failed the job for a reason that passes, and it was submitted again.
     again: int = 0
+    groups: list[str] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+    #: It imports L0 segments, and is submitted when all data of its collection is there.
+    l0: bool = False
+    storage_version: int = 0
 
     @property
     def ended(self) -> bool:
         """Whether Milvus no longer works on it."""
         return self.state in (JobState.COMPLETED.value, JobState.FAILED.value)
 
-    @classmethod
-    def of(cls, partition: meta.Partition, segments: list[meta.Segment], one: Pack, inserts: str, deltas: str) -> Job:
-        """Return the job that imports one pack of a partition's segments."""
-        return cls(
-            partition=partition.name,
-            inserts=inserts + one.prefix,
-            deltas=deltas + one.prefix if any(segment.deltas for segment in segments) else "",
-            rows=sum(segment.rows for segment in segments),
-            bytes=one.size,
-            segments=len(segments),
-        )
+    @property
+    def completed(self) -> bool:
+        """Whether its rows are there."""
+        return self.state == JobState.COMPLETED.value
+
+    @property
+    def files(self) -> list[list[str]]:
+        """Return the import files: for each the insert prefix and, where something was deleted, the delta prefix."""
+        if self.l0:
+            return [[prefix] for prefix in self.delta_prefixes]
+        if not self.groups:
+            return [[self.inserts, self.deltas]]  # before 2.4 it takes exactly two
+        deleted = set(self.deleted)
+        return [[_below(self.inserts, group), *([_below(self.deltas, group)] if group in deleted else [])] for group in self.groups]
+
+    @property
+    def delta_prefixes(self) -> list[str]:
+        """Return the prefixes of all its delta logs."""
+        if not self.groups:
+            return [self.deltas] if self.deltas else []
+        return [_below(self.deltas, group) for group in self.deleted]
+
+    def submit_again(self) -> None:
+        """Forget the job that was submitted."""
+        self.job_id, self.state, self.imported, self.reason = 0, "", 0, ""
+
+
+def _below(prefix: str, group: str) -> str:
+    return f"{prefix}{group}/" if group else prefix
 
 
 @dataclass(slots=True)
@@ -79,11 +106,23 @@ class Target:
     refresh: bool = False
     aliases: list[str] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
+    #: Deletes in L0 segments are folded into the delta logs of the other segments, which are staged for it.
+    folded: bool = False
+    #: Rows written after this hybrid timestamp are left out; 0 for none.
+    end_ts: int = 0
+    #: Jobs of others into the collection, from before rows were appended.
+    before: list[int] = field(default_factory=list)
 
     @property
     def rows(self) -> int:
         """Rows imported."""
-        return sum(job.imported for job in self.jobs)
+        return sum(job.imported for job in self.jobs if not job.l0)
+
+    @property
+    def due(self) -> list[Job]:
+        """Return the jobs to submit now: those of L0 segments only when all data is there."""
+        data = all(job.completed for job in self.jobs if not job.l0)
+        return [job for job in self.jobs if not job.job_id and (data or not job.l0)]
 
     def begin_anew(self, restore_id: str) -> None:
         """Forget the collection and its jobs, and go on under a further name."""
@@ -91,7 +130,7 @@ class Target:
         self.building = building_name(self.name, restore_id, self.generation)
         self.collection_id, self.ready = 0, False
         for job in self.jobs:
-            job.job_id, job.state, job.imported, job.reason = 0, "", 0, ""
+            job.submit_again()
 
 
 @dataclass(slots=True)
@@ -119,6 +158,8 @@ class RestoreState:
     left: list[CollectionName] = field(default_factory=list)
     #: Why it was undone; empty as long as it was not.
     undone: str = ""
+    #: Whether its jobs were submitted over REST.
+    rest: bool = False
     #: The summary, once the restore is finished.
     summary: dict[str, Any] = field(default_factory=dict)
     #: Where the state was read or written last, and its ETag there; no part of its JSON.
@@ -150,6 +191,15 @@ class RestoreState:
         """Return the ids of the jobs that were submitted and have not ended."""
         return [job.job_id for _, job in self.jobs() if job.job_id and not job.ended]
 
+    def pending_databases(self) -> list[str]:
+        """Return the databases of the jobs that :meth:`pending` returns."""
+        return [target.name.database for target, job in self.jobs() if job.job_id and not job.ended]
+
+    @property
+    def imported(self) -> bool:
+        """Whether all jobs have done their work."""
+        return all(job.completed for target, job in self.jobs() if not target.done)
+
     def to_json(self) -> bytes:
         """Return the state as JSON."""
         document = {"version": STATE_VERSION, **asdict(self), "left": [{"name": name} for name in self.left]}
@@ -180,6 +230,7 @@ class RestoreState:
             root.items("databases", str),
             left,
             root.string("undone"),
+            root.boolean("rest"),
             Node(root.value.get("summary") or {}, "the restore's summary").value,
         )
 
@@ -254,7 +305,14 @@ def _target(node: Node, restore_id: str) -> Target:
                 imported=job.integer("imported"),
                 reason=job.string("reason"),
                 again=job.integer("again"),
+                groups=job.items("groups", str),
+                deleted=job.items("deleted", str),
+                l0=job.boolean("l0"),
+                storage_version=job.integer("storage_version"),
             )
             for job in node.nodes("jobs")
         ],
+        folded=node.boolean("folded"),
+        end_ts=node.integer("end_ts", high=MAX_UINT64),
+        before=node.items("before", int),
     )

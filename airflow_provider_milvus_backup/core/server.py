@@ -6,7 +6,7 @@ pymilvus's high-level client drops fields and options silently, so its generated
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -53,7 +53,7 @@ class MilvusServer(MilvusRpc):
 
     @cached_property
     def version(self) -> str:
-        """Return the server's version as it says it, ``v2.3.5-lite`` for example: its build tag where that is a release, else GetVersion."""
+        """Return the version as the server says it, ``v2.3.5-lite`` say: its build tag where that is a release, else GetVersion."""
         request = messages().ConnectRequest(client_info=common().ClientInfo(sdk_type="Python"))
         try:
             tag = str(self._call("Connect", request, "connect").server_info.build_tags)
@@ -199,9 +199,11 @@ class MilvusServer(MilvusRpc):
 
     # ---- changing ----------------------------------------------------------------------------------------------------------
 
-    def create_database(self, database: str) -> None:
-        """Create a database."""
+    def create_database(self, database: str, properties: Sequence[tuple[str, str]] = ()) -> None:
+        """Create a database; servers before 2.4.3 do not read the properties."""
         request = messages().CreateDatabaseRequest(db_name=database)
+        for key, value in properties:
+            request.properties.add(key=key, value=value)
         self._call("CreateDatabase", request, f"create database {database!r}", done=lambda: database in self.databases())
 
     def drop_database(self, database: str) -> None:
@@ -292,7 +294,7 @@ class MilvusServer(MilvusRpc):
 
     # ---- importing ---------------------------------------------------------------------------------------------------------
 
-    def submit_import(self, name: CollectionName, partition: str, files: Sequence[str], options: dict[str, str]) -> int:
+    def submit_import(self, name: CollectionName, partition: str, files: Sequence[str], options: Mapping[str, str]) -> int:
         """Start an import job and return its id.
 
         :raises ServerUnreachable: also where the answer was lost; the job may then be running, and :meth:`imports` shows it
@@ -312,3 +314,26 @@ class MilvusServer(MilvusRpc):
         """Return GetImportStateResponse of every job into a collection that Milvus keeps a record of."""
         request = messages().ListImportTasksRequest(collection_name=name.collection)
         return list(self._call("ListImportTasks", request, f"list import jobs of {name}", name.database, cancellable=False).tasks)
+
+    # ---- users, roles, databases -------------------------------------------------------------------------------------------
+
+    def backup_rbac(self) -> Any:
+        """Return RBACMeta: users, roles, grants and privilege groups that are not built in; Milvus 2.4.9 and newer."""
+        return self._call("BackupRBAC", messages().BackupRBACMetaRequest(), "back up users, roles and grants").RBAC_meta
+
+    def restore_rbac(self, rbac: Any, done: Callable[[], bool]) -> None:
+        """Add the users, roles, grants and privilege groups of a RBACMeta, none of which may exist.
+
+        :param done: see :meth:`.MilvusRpc._call`
+        """
+        request = messages().RestoreRBACMetaRequest(RBAC_meta=rbac)
+        self._call("RestoreRBAC", request, "restore users, roles and grants", done=done)
+
+    def grant(self, grant: Any) -> None:
+        """Give a role the privilege of a GrantEntity; giving it once more changes nothing."""
+        doing = f"grant {grant.grantor.privilege.name!r} on {grant.object_name!r} to role {grant.role.name!r}"
+        self._call("OperatePrivilege", messages().OperatePrivilegeRequest(entity=grant), doing)
+
+    def describe_database(self, database: str) -> Any:
+        """Return DescribeDatabaseResponse; Milvus 2.4.3 and newer."""
+        return self._call("DescribeDatabase", messages().DescribeDatabaseRequest(db_name=database), f"describe database {database!r}")

@@ -8,20 +8,28 @@ from . import layout, meta
 from .copier import Copy, Progress, copy_objects
 from .ends import Ends
 from .errors import RestoreError
+from .job_planning import folded_copies
 from .report import duration
 from .report import size as written
 from .restore_plan import expected_objects
-from .restore_state import RestoreState
+from .restore_state import RestoreState, Target
 
 
-def stage(ends: Ends, state: RestoreState, collections: Sequence[meta.Collection]) -> None:
+def stage(ends: Ends, state: RestoreState, collections: Sequence[tuple[Target, meta.Collection]]) -> None:
     """Copy the objects of these collections to where Milvus can read them, as far as they are not there yet.
+
+    Where Milvus reads the backup itself, that is only the delta logs of collections whose L0 segments are folded into them.
 
     :raises RestoreError: an object did not arrive
     """
     source = layout.binlogs_dir(ends.backups.location.root_path, state.backup_name)
     staging = state.staging
-    wanted = [Copy(key, staging + key[len(source) :], size) for c in collections for key, size in expected_objects(c, source)]
+    wanted: list[Copy] = []
+    for target, collection in collections:
+        if ends.staged:
+            wanted += (Copy(key, staging + key[len(source) :], size) for key, size in expected_objects(collection, source))
+        if target.folded:
+            wanted += folded_copies(collection, source, f"{staging}folded/")
     there = {item.key: item.size for item in ends.milvus_store.objects(staging)}
     copies = [copy for copy in wanted if there.get(copy.destination) != copy.size]
     progress = Progress(len(copies), sum(copy.size for copy in copies))

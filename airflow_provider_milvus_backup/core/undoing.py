@@ -9,10 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-from . import imports, layout
+from . import layout
 from .ends import Ends
 from .errors import MilvusBackupError, NotInStorage, TakenOver
-from .imports import JobState
 from .lease import holder
 from .names import CollectionName, is_built_for, restore_of, short_id
 from .patience import Patience
@@ -84,7 +83,7 @@ def drop_left(ends: Ends, state: RestoreState, until: float = 0.0) -> None:
 
 
 def _is_busy(ends: Ends, name: CollectionName) -> bool:
-    return any(imports.classify(job.id, job).state is JobState.RUNNING for job in ends.server.imports(name))
+    return ends.door.running(name)
 
 
 def remove_staged(ends: Ends, state: RestoreState, prefix: str) -> None:

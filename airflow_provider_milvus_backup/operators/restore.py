@@ -38,6 +38,9 @@ class MilvusRestoreOperator(MilvusBaseOperator):
     :param restore_aliases: point the aliases of the backup at the restored collections
     :param meta_only: create collections and indexes without data
     :param max_shards: shards of a restored collection at most
+    :param cut_at_flush: leave out rows that were written after the backup's flush
+    :param restore_rbac: create users, roles, grants and privilege groups of the backup that are missing (Milvus 2.4.9 and later)
+    :param allow_downgrade: restore into an older line of Milvus than the backup was taken from
     :param wait_for_completion: wait until Milvus has imported everything; False wins over ``deferrable``
     :param deferrable: wait in the triggerer, without a worker slot; by default ``[operators] default_deferrable``
     :param poll_interval: longest pause between two looks at the import jobs, in seconds
@@ -72,6 +75,9 @@ class MilvusRestoreOperator(MilvusBaseOperator):
         restore_aliases: bool = False,
         meta_only: bool = False,
         max_shards: int | None = None,
+        cut_at_flush: bool = False,
+        restore_rbac: bool = False,
+        allow_downgrade: bool = False,
         wait_for_completion: bool = True,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: float = 5.0,
@@ -90,6 +96,9 @@ class MilvusRestoreOperator(MilvusBaseOperator):
         self.restore_aliases = restore_aliases
         self.meta_only = meta_only
         self.max_shards = max_shards
+        self.cut_at_flush = cut_at_flush
+        self.restore_rbac = restore_rbac
+        self.allow_downgrade = allow_downgrade
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable
         self.poll_interval = poll_interval
@@ -116,10 +125,13 @@ class MilvusRestoreOperator(MilvusBaseOperator):
                 restore_aliases=self.restore_aliases,
                 meta_only=self.meta_only,
                 max_shards=self.max_shards,
+                cut_at_flush=self.cut_at_flush,
+                restore_rbac=self.restore_rbac,
+                allow_downgrade=self.allow_downgrade,
             )
             if not self.wait_for_completion:
                 return {"restore_id": state.restore_id, "backup_name": state.backup_name, "jobs": state.pending()}
-            if self.deferrable and state.pending():
+            if self.deferrable and not state.imported:
                 self._defer(state)
             self.hook.wait_restore(state, _left(state), self.poll_interval)
             return self._finish(state)
@@ -173,6 +185,8 @@ class MilvusRestoreOperator(MilvusBaseOperator):
                 backup_aws_conn_id=self.backup_aws_conn_id,
                 backup_bucket=self.backup_bucket,
                 backup_root_path=self.backup_root_path,
+                rest=state.rest,
+                databases=state.pending_databases(),
             ),
             method_name="execute_complete",
             # The trigger reports a timeout by itself; this is for a trigger that cannot.

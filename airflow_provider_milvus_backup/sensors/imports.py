@@ -127,6 +127,8 @@ class MilvusImportSensor(BaseSensorOperator):
                 poll_interval=self.poke_interval,
                 deadline=deadline,
                 config=self.config if isinstance(self.config, str) else None,
+                rest=state.rest,
+                databases=state.pending_databases(),
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=max(0.0, deadline - time.time()) + 60),

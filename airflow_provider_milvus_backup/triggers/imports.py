@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_milvus_backup._compat import BaseTrigger, TriggerEvent, get_connection_async, get_extra_async
 
 if TYPE_CHECKING:
     from airflow_provider_milvus_backup.core.imports import JobStatus
+    from airflow_provider_milvus_backup.core.polling import Ask, Close
 
 #: Seconds for which looks may fail before the trigger gives up: Milvus may be restarting.
 BUDGET = 300.0
@@ -40,6 +41,8 @@ _ARGUMENTS = (
     "backup_aws_conn_id",
     "backup_bucket",
     "backup_root_path",
+    "rest",
+    "databases",
 )
 
 
@@ -60,6 +63,8 @@ class MilvusImportTrigger(BaseTrigger):
     :param config: path of a backup.yaml, readable in the triggerer
     :param token: the process that submitted the jobs; a restore that another one has gone on with is not undone
     :param cancel_on_kill: undo the restore when a user marks or clears the task
+    :param rest: ask over REST, as whoever submitted the jobs did
+    :param databases: the database of each job, for Milvus checks privileges there; by default that of the connection
     :param aws_conn_id, backup_aws_conn_id, backup_bucket, backup_root_path: as in the hook; needed to undo
     """
 
@@ -78,6 +83,8 @@ class MilvusImportTrigger(BaseTrigger):
         backup_aws_conn_id: str | None = None,
         backup_bucket: str | None = None,
         backup_root_path: str | None = None,
+        rest: bool = False,
+        databases: Sequence[str] = (),
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.milvus_conn_id = milvus_conn_id
@@ -93,6 +100,8 @@ class MilvusImportTrigger(BaseTrigger):
         self.backup_aws_conn_id = backup_aws_conn_id
         self.backup_bucket = backup_bucket
         self.backup_root_path = backup_root_path
+        self.rest = rest
+        self.databases = list(databases)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments; connections go by id, so no secret is among them."""
@@ -108,10 +117,10 @@ class MilvusImportTrigger(BaseTrigger):
     async def _outcome(self) -> TriggerEvent:
         from airflow_provider_milvus_backup.core.errors import AuthError, ConfigError, MilvusBackupError
 
-        close: Callable[[], Awaitable[None]] | None = None
+        close: Close | None = None
         try:
-            ask, close = await self._connect()
-            return await self._watch(ask)
+            ask, close, database = await self._connect()
+            return await self._watch(ask, database)
         except (AuthError, ConfigError) as error:
             return self._event("error", str(error))
         except MilvusBackupError as error:
@@ -122,10 +131,10 @@ class MilvusImportTrigger(BaseTrigger):
             if close:
                 await close()
 
-    async def _connect(self) -> tuple[Callable[[int], Awaitable[JobStatus]], Callable[[], Awaitable[None]]]:
+    async def _connect(self) -> tuple[Ask, Close, str]:
         from airflow_provider_milvus_backup import resolve
         from airflow_provider_milvus_backup._compat import AirflowNotFoundException
-        from airflow_provider_milvus_backup.core import backup_yaml, imports
+        from airflow_provider_milvus_backup.core import backup_yaml, polling
 
         config = await asyncio.to_thread(backup_yaml.read, self.config) if self.config else backup_yaml.BackupYaml()
         connection: Any = None
@@ -137,18 +146,19 @@ class MilvusImportTrigger(BaseTrigger):
             if not config.milvus_host:
                 raise
         address = await asyncio.to_thread(resolve.milvus_address, self.milvus_conn_id, connection, extra, config)
-        return await imports.open_async(address)
+        return *await polling.open_async(address, rest=self.rest), address.database
 
-    async def _watch(self, ask: Callable[[int], Awaitable[JobStatus]]) -> TriggerEvent:
+    async def _watch(self, ask: Ask, database: str) -> TriggerEvent:
         from airflow_provider_milvus_backup.core import imports
         from airflow_provider_milvus_backup.core.errors import ServerError
 
         pending, pause, answered = list(self.job_ids), imports.FIRST_POLL, time.monotonic()
         gate = asyncio.Semaphore(_CONCURRENT)
+        databases = dict(zip(self.job_ids, self.databases, strict=False))
 
         async def look(job_id: int) -> JobStatus:
             async with gate:
-                return await ask(job_id)
+                return await ask(job_id, databases.get(job_id, database))
 
         while True:
             try:

@@ -41,7 +41,7 @@ def all_done(stack: Stack, name: str) -> bool:
         server = MilvusBackupHook().get_conn()
         try:
             answers = server.imports(CollectionName("default", name))
-            return all(imports.classify(job.id, job).state is imports.JobState.COMPLETED for job in answers)
+            return all(imports.of_grpc(job.id, job).state is imports.JobState.COMPLETED for job in answers)
         finally:
             server.close()
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_milvus_backup.core import imports
+from airflow_provider_milvus_backup.core import imports, polling
+from airflow_provider_milvus_backup.core.doors import GrpcDoor
 from airflow_provider_milvus_backup.core.errors import ImportFailed, ServerUnreachable
 from airflow_provider_milvus_backup.hooks.milvus_backup import MilvusBackupHook
 from airflow_provider_milvus_backup.triggers import imports as triggers
@@ -127,7 +128,7 @@ def test_a_failed_job_fires_with_the_reason_of_the_server(connected: Stack) -> N
     reasons = re.findall(r"import job (\d+): (.{10,})", event["message"])
     assert [int(job) in state.pending() for job, _ in reasons] == [True]
     server = hook.get_conn()
-    assert imports.job_status(server, int(reasons[0][0])).reason == reasons[0][1]
+    assert GrpcDoor(server).status(int(reasons[0][0]), "default").reason == reasons[0][1]
     server.close()
     with pytest.raises(ImportFailed):
         hook.poll_restore(state)  # undoes it
@@ -190,8 +191,11 @@ class Answers:
         self.answers = list(answers)
         self.closed = 0
 
-    async def open(self, address: Any) -> tuple[Any, Any]:
-        async def ask(job_id: int) -> imports.JobStatus:
+    async def open(self, address: Any, *, rest: bool) -> tuple[Any, Any]:
+        assert not rest
+
+        async def ask(job_id: int, database: str) -> imports.JobStatus:
+            assert database == "default"
             answer = self.answers.pop(0) if self.answers else imports.JobState.RUNNING
             if isinstance(answer, Exception):
                 if isinstance(answer, Away):
@@ -209,7 +213,7 @@ class Answers:
 def answering(monkeypatch: pytest.MonkeyPatch, set_connection: Callable[..., None]) -> Callable[..., Answers]:
     def make(*answers: Any) -> Answers:
         made = Answers(*answers)
-        monkeypatch.setattr(imports, "open_async", made.open)
+        monkeypatch.setattr(polling, "open_async", made.open)
         set_connection("milvus_default", conn_type="milvus", host="127.0.0.1")
         return made
 

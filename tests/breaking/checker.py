@@ -16,7 +16,7 @@ import obstore
 from airflow_provider_milvus_backup.core import layout
 from airflow_provider_milvus_backup.core.backup import BackupRun
 from airflow_provider_milvus_backup.core.errors import BackupNotFound, MilvusBackupError
-from airflow_provider_milvus_backup.core.imports import JobState, classify
+from airflow_provider_milvus_backup.core.imports import JobState, of_grpc
 from airflow_provider_milvus_backup.core.lease import Owner, holder
 from airflow_provider_milvus_backup.core.names import CollectionName, restore_of, short_id
 from airflow_provider_milvus_backup.core.patience import Patience
@@ -239,7 +239,7 @@ class Rig:
 
     def jobs(self, name: CollectionName) -> dict[int, JobState]:
         """Return the state of every import job that a collection ever had."""
-        return {int(job.id): classify(job.id, job).state for job in self.server.imports(name)}
+        return {int(job.id): of_grpc(job.id, job).state for job in self.server.imports(name)}
 
     def read(self, bucket: str, key: str) -> bytes:
         """Return an object's bytes, past the proxies."""

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_milvus_backup.core import imports, layout, targets, undoing
+from airflow_provider_milvus_backup.core import layout, targets, undoing
+from airflow_provider_milvus_backup.core.doors import GrpcDoor
 from airflow_provider_milvus_backup.core.errors import Cancelled, ImportFailed, RestoreError, TakenOver, TargetExists, WaitTimeout
 from airflow_provider_milvus_backup.core.imports import JobState, JobStatus
 from airflow_provider_milvus_backup.core.lease import Lease, Owner
@@ -74,6 +75,10 @@ def open_run(a: Cluster, *, timeout: float = 280, settings: Any = None, **more: 
 
 def target(suffix: str) -> CollectionName:
     return SOURCE._replace(collection=f"again{suffix}")
+
+
+def completed(a: Cluster, job_id: int) -> bool:
+    return GrpcDoor(a.server).status(job_id, "default").state is JobState.COMPLETED
 
 
 def jobs(a: Cluster, name: CollectionName) -> list[int]:
@@ -164,8 +169,8 @@ def test_a_failed_job_is_submitted_again_where_that_can_help(a: Cluster, rows: d
     state.targets[0].jobs[0].state = ""
     job_id = state.targets[0].jobs[0].job_id
     failing = JobStatus(job_id, JobState.FAILED, reason="the import task has timed out")
-    original = imports.job_status
-    monkeypatch.setattr(imports, "job_status", lambda server, job: failing if job == job_id else original(server, job))
+    original = GrpcDoor.status
+    monkeypatch.setattr(GrpcDoor, "status", lambda door, job, database: failing if job == job_id else original(door, job, database))
     one.wait(state, 1.0)
     assert len(jobs(a, state.targets[0].building)) == 2
     with pytest.raises(ImportFailed, match=r"again_passing__restore_\w+ holds 76 rows, but .* brought 38"):
@@ -184,13 +189,13 @@ def test_after_a_restart_of_milvus_or_when_the_records_of_jobs_are_gone_the_coll
     one = open_run(a)
     restore = one.start("again", name, RestoreOptions(suffix=f"_{state.value}"))
     (job,) = (job for _, job in restore.jobs())
-    gone, original = job.job_id, imports.job_status
-    data.wait_until(lambda: original(a.server, gone).state is JobState.COMPLETED)
+    gone, original = job.job_id, GrpcDoor.status
+    data.wait_until(lambda: completed(a, gone))
 
-    def status(server: Any, job_id: int) -> JobStatus:
-        return JobStatus(job_id, state, reason=reason) if job_id == gone else original(server, job_id)
+    def status(door: GrpcDoor, job_id: int, database: str) -> JobStatus:
+        return JobStatus(job_id, state, reason=reason) if job_id == gone else original(door, job_id, database)
 
-    monkeypatch.setattr(imports, "job_status", status)
+    monkeypatch.setattr(GrpcDoor, "status", status)
     one.wait(restore, 1.0)
     one.finish(restore)
     one.close()
@@ -203,8 +208,8 @@ def test_nobody_guesses_about_rows_that_were_appended(a: Cluster, rows: data.Con
     one = open_run(a)
     state = one.start("again", "guess", RestoreOptions(suffix="_appended", if_exists="append"))
     for _, job in state.jobs():
-        data.wait_until(lambda job=job: imports.job_status(a.server, job.job_id).state is JobState.COMPLETED)  # type: ignore[misc]
-    monkeypatch.setattr(imports, "job_status", lambda server, job: JobStatus(job, JobState.UNKNOWN, reason="no record"))
+        data.wait_until(lambda job=job: completed(a, job.job_id))  # type: ignore[misc]
+    monkeypatch.setattr(GrpcDoor, "status", lambda door, job, database: JobStatus(job, JobState.UNKNOWN, reason="no record"))
     with pytest.raises(RestoreError, match=r"no record of import job \d+ into default.again_appended .* nothing is imported again"):
         one.wait(state, 1.0)
     one.close()
@@ -226,7 +231,7 @@ def test_of_two_processes_with_one_restore_the_older_one_is_refused(a: Cluster, 
     one, two = open_run(a), open_run(a)
     first = one.start("again", "both", RestoreOptions(suffix="_both"))
     state = two.start("again", "both", RestoreOptions(suffix="_both"))
-    data.wait_until(lambda: all(imports.job_status(a.server, job.job_id).state is JobState.COMPLETED for _, job in first.jobs()))
+    data.wait_until(lambda: all(completed(a, job.job_id) for _, job in first.jobs()))
     with pytest.raises(TakenOver, match="is continued by another process"):
         one.poll(first)
     one.cancel(first, "the older one was killed late", 1)

@@ -124,6 +124,8 @@ def full(**rest: Any) -> BackupYaml:
         milvus_client_cert="/certs/client.pem",
         milvus_client_key="/certs/client.key",
         milvus_server_name="milvus.example.com",
+        management_endpoint="http://datacoord:9091",
+        pause_gc=False,
         storage=MILVUS_SIDE,
         backup_storage=YamlStorage(
             provider="minio",

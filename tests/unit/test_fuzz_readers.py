@@ -22,7 +22,8 @@ from airflow_provider_milvus_backup.core.meta_reader import from_files
 from airflow_provider_milvus_backup.core.meta_writer import to_files
 from airflow_provider_milvus_backup.core.names import CollectionName, targets
 from airflow_provider_milvus_backup.core.plan import BackupPlan
-from airflow_provider_milvus_backup.core.restore_plan import expected_objects, plan_jobs
+from airflow_provider_milvus_backup.core.job_planning import JobRules, Places, plan_jobs
+from airflow_provider_milvus_backup.core.restore_plan import expected_objects
 from airflow_provider_milvus_backup.core.schema import to_proto
 from tests.official_backups import GENERATIONS, rewrite, synthetic
 from tests.unit.meta_documents import by_file
@@ -136,17 +137,17 @@ def check_collection(collection: Collection, root: str) -> None:
     assert len(objects) == sum(segment.objects for segment in collection.segments())
     own = tuple(f"{layout.join(root, 'nightly')}/binlogs/{kind}/{collection.collection_id}/" for kind in ("insert_log", "delta_log"))
     assert all(size >= 0 and any(below(key, prefix) for prefix in own) for key, size in objects.items())
-    for limit, staged in ((1, None), (2000, None), (2**40, "restore-temp-0/binlogs/")):
+    for limit, staged, per_job in ((1, None, 0), (2000, None, 0), (2**40, "restore-temp-0/binlogs/", 0), (2000, None, 3)):
         base = staged or binlogs
-        jobs = plan_jobs(collection, binlogs, limit, set(), staged)
+        jobs = plan_jobs(collection, Places(binlogs, staged), JobRules(per_job, limit), set())
         for partition in collection.partitions:
-            mine = [job for job in jobs if job.partition == partition.name]
+            mine = [job for job in jobs if job.partition == partition.name and not job.l0]
             directory = f"insert_log/{collection.collection_id}/{partition.partition_id}/"
             assert all(below(job.inserts.rstrip("/"), base + directory[:-1]) for job in mine)
             assert all(not job.deltas or below(job.deltas.rstrip("/"), base + directory[:-1].replace("insert", "delta")) for job in mine)
             for key in (base + key[len(binlogs) :] for key in objects if key.startswith(binlogs + directory)):
-                assert sum(key.startswith(job.inserts) for job in mine) == 1
-        assert {job.partition for job in jobs} <= {partition.name for partition in collection.partitions}
+                assert sum(key.startswith(inserts) for job in mine for inserts, *_ in job.files) == 1
+        assert {job.partition for job in jobs if job.partition} <= {partition.name for partition in collection.partitions}
 
 
 def check_copies(plan: BackupPlan) -> None:

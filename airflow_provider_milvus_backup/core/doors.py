@@ -1,0 +1,188 @@
+"""The two doors to Milvus's imports: gRPC, and from 2.4 REST.
+
+Both lead to the same jobs. Over REST one job takes many segments, and a list shows the ids of jobs; over gRPC a job of 2.4 and later takes
+one segment, so that door is only taken where REST cannot be reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from . import imports, rest
+from .capabilities import Capability
+from .errors import ServerError, ServerUnreachable, UnsupportedServer
+from .imports import JobState, JobStatus
+from .names import CollectionName
+from .report import Reporter
+from .server import MilvusServer
+
+#: Seconds to wait for Milvus to say what a job imports; it knows when the job has left its queue.
+_DETAILS_SECONDS = 30.0
+
+#: The paths of each import file: the prefix of a segment's insert binlogs and, where it has some, that of its delta logs.
+Files = Sequence[Sequence[str]]
+
+
+class Door(Protocol):
+    """Submits import jobs and asks for them."""
+
+    #: Segments that one job takes at most; 0 where it takes all below one prefix.
+    per_job: int
+
+    def submit(self, name: CollectionName, partition: str, files: Files, options: Mapping[str, str]) -> int:
+        """Start a job and return its id.
+
+        :raises ServerUnreachable: also where the answer was lost; the job may then be running, and :meth:`find` finds it
+        """
+
+    def status(self, job_id: int, database: str) -> JobStatus:
+        """Ask for one job."""
+
+    def running(self, name: CollectionName) -> bool:
+        """Return whether any job works on a collection."""
+
+    def ids(self, name: CollectionName) -> list[int]:
+        """Return the ids of all jobs into a collection that Milvus keeps a record of, as far as it tells them."""
+
+    def find(self, name: CollectionName, wanted: Mapping[str, Files], known: set[int]) -> dict[str, int]:
+        """Return the ids of jobs that were submitted though nobody got the answer, by their tag.
+
+        :param wanted: what the jobs without an id import, by tag
+        :param known: ids of jobs that are none of these
+        :raises ServerError: there are jobs that may be these, and Milvus does not say; it may in a moment
+        """
+
+
+def open_door(server: MilvusServer, reporter: Reporter) -> Door:
+    """Return the door to take; says so in the log where it is not the best one."""
+    if not server.can(Capability.REST_IMPORT):
+        return GrpcDoor(server)
+    door = RestDoor(server)
+    try:
+        server.rest.call(rest.LIST, {}, "list import jobs", server.address.database, seconds=10)
+    except (ServerUnreachable, UnsupportedServer) as error:
+        server.capabilities.learn(Capability.REST_IMPORT, works=False)
+        reporter.warn(
+            f"import jobs go over gRPC, one segment each, because REST cannot be reached: {error}. Set rest_endpoint of the connection "
+            "if it is elsewhere, or enable proxy.http in Milvus"
+        )
+        return GrpcDoor(server)
+    except ServerError:
+        pass  # it answers; listing all databases may need a privilege that nothing else needs
+    return door
+
+
+class GrpcDoor:
+    """Imports over gRPC."""
+
+    def __init__(self, server: MilvusServer) -> None:
+        self.server = server
+        self.per_job = 1 if server.can(Capability.IMPORT_V2) else 0
+
+    def submit(self, name: CollectionName, partition: str, files: Files, options: Mapping[str, str]) -> int:
+        """Start a job; it takes one import file."""
+        (paths,) = files
+        return self.server.submit_import(name, partition, paths, options)
+
+    def status(self, job_id: int, database: str) -> JobStatus:  # noqa: ARG002 (gRPC does not ask for it)
+        """Ask for one job."""
+        try:
+            return imports.of_grpc(job_id, self.server.import_state(job_id))
+        except ServerError as error:
+            return imports.lost(job_id, error)
+
+    def running(self, name: CollectionName) -> bool:
+        """Return whether any job works on a collection."""
+        return any(imports.of_grpc(job.id, job).state is JobState.RUNNING for job in self.server.imports(name))
+
+    def ids(self, name: CollectionName) -> list[int]:
+        """Return the ids of all jobs into a collection; from 2.4 on they are not told."""
+        return [int(job.id) for job in self.server.imports(name) if job.id]
+
+    def find(self, name: CollectionName, wanted: Mapping[str, Files], known: set[int]) -> dict[str, int]:
+        """Return the jobs by the tag among their options; from 2.4 on a list only says how many there are."""
+        listed = self.server.imports(name)
+        if self.per_job == 0:
+            tags = imports.tagged(listed)
+            return {tag: tags[tag] for tag in wanted if tag in tags}
+        if wanted and len(listed) > len(known):
+            raise ServerError(
+                f"Milvus has {len(listed)} import jobs into {name}, {len(known)} of which are known, and does not say over gRPC what the "
+                "others import; let it be reached over REST (rest_endpoint of the connection)"
+            )
+        return {}
+
+
+class RestDoor:
+    """Imports over REST."""
+
+    per_job = 256
+
+    def __init__(self, server: MilvusServer) -> None:
+        self.server = server
+
+    def submit(self, name: CollectionName, partition: str, files: Files, options: Mapping[str, str]) -> int:
+        """Start a job."""
+        body: dict[str, Any] = {"dbName": name.database, "collectionName": name.collection, "files": [list(paths) for paths in files]}
+        if partition:
+            body["partitionName"] = partition
+        body["options"] = dict(options)
+        doing, seconds = f"import into {name}", rest.REQUEST_SECONDS
+        data = self.server.rest.call(rest.CREATE, body, doing, name.database, once=True, seconds=seconds)
+        try:
+            return int(data["jobId"])
+        except (KeyError, TypeError, ValueError):
+            raise ServerError(f"Milvus at {self.server.address} accepted an import into {name} and named no job: {data}") from None
+
+    def status(self, job_id: int, database: str) -> JobStatus:
+        """Ask for one job."""
+        try:
+            return imports.of_rest(job_id, self._describe(job_id, database))
+        except ServerError as error:
+            return imports.lost(job_id, error)
+
+    def _describe(self, job_id: int, database: str) -> dict[str, Any]:
+        return self.server.rest.describe_job(job_id, database)
+
+    def running(self, name: CollectionName) -> bool:
+        """Return whether any job works on a collection."""
+        return any(status.state is JobState.RUNNING for status in self._listed(name))
+
+    def ids(self, name: CollectionName) -> list[int]:
+        """Return the ids of all jobs into a collection."""
+        return [status.job_id for status in self._listed(name)]
+
+    def _listed(self, name: CollectionName) -> list[JobStatus]:
+        body = {"dbName": name.database, "collectionName": name.collection}
+        try:
+            data = self.server.rest.call(rest.LIST, body, f"list import jobs of {name}", name.database)
+        except ServerError as error:
+            if self.server.not_found(error):
+                return []
+            raise
+        return [imports.of_rest(int(record["jobId"]), record) for record in data.get("records") or []]
+
+    def find(self, name: CollectionName, wanted: Mapping[str, Files], known: set[int]) -> dict[str, int]:
+        """Return the jobs by what they import, which Milvus tells of every job that has left its queue."""
+        found: dict[str, int] = {}
+        strangers = [status for status in self._listed(name) if status.job_id not in known] if wanted else []
+        pause, waited = 0.1, 0.0
+        while strangers:
+            unclear = []
+            for status in strangers:
+                data = self._describe(status.job_id, name.database)
+                text = " ".join(str(detail.get("fileName", "")) for detail in data.get("details") or [])
+                tag = next((tag for tag, files in wanted.items() if any(paths[0] in text for paths in files)), None)
+                if tag:
+                    found[tag] = status.job_id
+                elif not text and imports.of_rest(status.job_id, data).state is JobState.RUNNING:
+                    unclear.append(status)
+            if unclear and waited > _DETAILS_SECONDS:
+                ids = [status.job_id for status in unclear]
+                raise ServerError(f"Milvus does not say yet what its import jobs {ids} into {name} import; they may be of this restore")
+            if unclear:
+                self.server.patience.pause(pause, f"Milvus was asked which of its import jobs into {name} are of this restore")
+                waited, pause = waited + pause, min(2.0, pause * 1.5)
+            strangers = unclear
+        return found

@@ -1,0 +1,120 @@
+"""Bringing a restore as far as submitted jobs; what is there already stays."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from . import imports, targets
+from .ends import Ends
+from .errors import RestoreError, ServerError, ServerUnreachable
+from .names import CollectionName
+from .patience import Backoff
+from .reader import read_backup
+from .report import counted
+from .restore_plan import RestoreOptions
+from .restore_state import Job, RestoreState, Target
+from .staging import stage
+from .state_store import StateStore
+
+#: Seconds between two writes of the state while jobs are submitted.
+_SAVE = 1.0
+
+
+def submit(ends: Ends, states: StateStore, state: RestoreState, go_on: str) -> None:
+    """Make the collections, stage, and submit all jobs that are due and that Milvus takes; those that it does not take stay due.
+
+    :param go_on: how to go on with the restore, for the error when it is stopped in between
+    """
+    for target in state.targets:
+        _look_at(ends, state, target)
+    todo = [target for target in state.targets if not target.done and (target.due or not target.ready)]
+    if unmade := [target for target in todo if not target.ready]:
+        _make(ends, state, unmade, go_on)
+        states.save(state)
+    state.rest = ends.door.per_job > 1
+    count, saved = 0, time.monotonic()
+    for target in todo:
+        found = _find_lost(ends, state, target)
+        for job in target.due:
+            ends.patience.check(f"import jobs were being submitted. {go_on}")
+            job_id = found.get(state.tag(target, job)) or _submit_job(ends, state, target, job)
+            if not job_id:
+                states.save(state)
+                running = f"{counted(len(state.pending()), 'job')} of this restore running"
+                ends.reporter.progress(f"Milvus takes no more import jobs now, {running}; the others follow")
+                return
+            job.job_id = job_id
+            count += 1
+            if time.monotonic() - saved > _SAVE:
+                states.save(state)
+                saved = time.monotonic()
+    states.save(state)
+    if count:
+        ends.reporter.line(f"submitted {counted(count, 'import job')}")
+
+
+def _look_at(ends: Ends, state: RestoreState, target: Target) -> None:
+    """Find out what became of a collection that an earlier try had made."""
+    if target.done or not target.ready:
+        return
+    if ends.server.collection_id(target.building) == target.collection_id:
+        return
+    if not target.append and ends.server.collection_id(target.name) == target.collection_id:
+        return  # it has its name already; finish() does the rest
+    if target.append:
+        raise RestoreError(
+            f"{target.name} was dropped or replaced while rows were being appended to it; decide what should be in it and restore again"
+        )
+    ends.reporter.warn(f"{target.building}, which was being built, is gone; it is begun anew")
+    target.begin_anew(state.restore_id)
+
+
+def _make(ends: Ends, state: RestoreState, unmade: Sequence[Target], go_on: str) -> None:
+    backup = read_backup(ends.backups, state.backup_name)
+    collections = {collection.name: collection for collection in backup.collections}
+    if state.staged:
+        stage(ends, state, [(target, collections[target.source]) for target in unmade])
+    there = set(ends.server.databases())
+    for database in sorted({target.name.database for target in unmade} - there):
+        ends.server.create_database(database)
+        state.databases.append(database)
+        ends.reporter.line(f"created database {database!r}")
+    options = RestoreOptions.from_text(state.options)
+    for target in unmade:
+        ends.patience.check(f"collections were being created. {go_on}")
+        targets.make(ends.server, target, collections[target.source], options, ends.reporter)
+        if target.append:
+            target.before = ends.door.ids(target.building)
+
+
+def _known(state: RestoreState, building: CollectionName) -> set[int]:
+    alike = [target for target in state.targets if target.building == building]
+    return {job_id for target in alike for job_id in (*target.before, *(job.job_id for job in target.jobs))}
+
+
+def _find_lost(ends: Ends, state: RestoreState, target: Target) -> dict[str, int]:
+    """Return the ids of due jobs that an earlier try, or a request whose answer was lost, has submitted already, by tag."""
+    wanted = {state.tag(target, job): job.files for job in target.due}
+    return ends.door.find(target.building, wanted, _known(state, target.building))
+
+
+def _submit_job(ends: Ends, state: RestoreState, target: Target, job: Job) -> int:
+    """Submit a job and return its id, 0 when Milvus takes no more now."""
+    tag = state.tag(target, job)
+    given = imports.options(
+        ends.server.capabilities, l0=job.l0, storage_version=job.storage_version, end_ts=0 if job.l0 else target.end_ts, tag=tag
+    )
+    backoff = Backoff(120, ends.patience, first=1)
+    while True:
+        try:
+            return ends.door.submit(target.building, job.partition, job.files, given)
+        except ServerUnreachable as error:
+            if not backoff.again(str(error)):
+                raise
+            if found := ends.door.find(target.building, {tag: job.files}, _known(state, target.building)).get(tag):
+                return found
+        except ServerError as error:
+            if not imports.full(error):
+                raise
+            return 0
