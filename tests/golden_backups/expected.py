@@ -33,8 +33,8 @@ from .shapes import (
     docs_segment,
     hnsw,
     inserts,
+    one_each,
     only,
-    two_segments,
     varchar,
     vector,
 )
@@ -84,7 +84,7 @@ EXPECTED: dict[str, Backup] = {
         "golden_0_4_26",
         "2.4.15",
         [
-            docs(two_segments(listed=True), text={"default_value_proto": "2\x03n/a"}),
+            docs(one_each(listed=True), text={"default_value_proto": "2\x03n/a"}),
             only(
                 PRICES,
                 "shop",
@@ -118,7 +118,7 @@ EXPECTED: dict[str, Backup] = {
         "golden_0_5_0",
         "2.5.4",
         [
-            docs(two_segments(listed=True)),
+            docs(one_each(listed=True)),
             only(
                 PASSAGES,
                 "default",
@@ -162,7 +162,7 @@ EXPECTED: dict[str, Backup] = {
         UUID + "05",
         "golden_0_5_4",
         "2.5.10",
-        [docs(two_segments(ON_DOCS), text={"default_value_proto": "2\x03n/a"})],
+        [docs(one_each(ON_DOCS), text={"default_value_proto": "2\x03n/a"})],
         [DEFAULT_DATABASE, Database("shop", B + 7, [("database.replica.number", "1")])],
         rbac=replace(READER, privilege_groups=[PrivilegeGroup("searching", ["Search", "Query"])]),
     ),
@@ -172,7 +172,7 @@ EXPECTED: dict[str, Backup] = {
         "2.5.20",
         [
             docs(
-                two_segments(ON_DOCS, ON_DOCS),
+                one_each(ON_DOCS, ON_DOCS),
                 text={"default_value_base64": "MgNuL2E="},
                 properties=[TTL],
                 indexes=[hnsw(B + 150)],
@@ -206,7 +206,7 @@ EXPECTED: dict[str, Backup] = {
         "v2.6.6",
         [
             docs(
-                two_segments(ON_DOCS, ON_DOCS),
+                one_each(ON_DOCS, ON_DOCS),
                 text={"default_value_base64": "MgNuL2E="},
                 properties=[TTL, ("max_field_id", "103")],
                 loads=("Loaded", "NotLoad"),
@@ -375,7 +375,7 @@ EXPECTED: dict[str, Backup] = {
         "2.5.20",
         [
             docs(
-                two_segments(ON_DOCS, ON_DOCS),
+                one_each(ON_DOCS, ON_DOCS),
                 properties=[TTL],
                 indexes=[hnsw(B + 150)],
                 aliases=["docs_live"],

@@ -97,11 +97,11 @@ def docs_segment(number: int, partition: int, rows: int, group: int | None, *del
     return Segment(B + number, partition, rows, inserts(10 * number, *FIELDS), deletes(*deltas, listed=listed), group, v_channel=on)
 
 
-def two_segments(first: str = "", second: str = "", *, listed: bool = False) -> list[list[Segment]]:
-    """One segment in each partition, as all releases since 0.4.4 group them."""
+def one_each(first: str = "", second: str = "", *, listed: bool = False) -> list[list[Segment]]:
+    """One segment in each partition, as all releases since 0.4.4 group them; in the old trees the second partition is empty."""
     return [
         [docs_segment(201, DEFAULT, 40, B + 201, 2016, listed=listed, on=first)],
-        [docs_segment(211, SECOND, 20, B + 211, on=second)],
+        [] if listed else [docs_segment(211, SECOND, 20, B + 211, on=second)],
     ]
 
 
