@@ -154,6 +154,10 @@ class Jobs:
         """Lose every record, as a server does three hours after the end of a job."""
         self._jobs.clear()
 
+    def imports_of(self, job_id: str) -> list[Import]:
+        """Return the imports of 2.3.5 that a job is made of."""
+        return [task.reads for task in self._jobs[int(job_id)].tasks]
+
     def create(self, caller: Caller, request: CreateRequest) -> dict[str, Any]:
         """Check a request as ``internal/proxy/task_import.go`` and ``internal/datacoord`` do, and start its imports."""
         described = caller.collection(request.collection)
