@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 from . import meta
 from .errors import SchemaMismatch
 from .raw_schema import schema_to_create
-from .schema import DYNAMIC_FIELD, dynamic_id
+from .schema import DYNAMIC_FIELD, MAX_FIELD_ID, dynamic_id
 
 if TYPE_CHECKING:
     from pymilvus.grpc_gen import schema_pb2
 
 FIRST_ID = 100
+#: Far more fields than a collection can ever have had.
+_MANY = 100_000
 _WHY = (
     "Milvus numbers fields in the order in which they are created, so a field that was dropped, or a dynamic field that was enabled "
     "late, leaves ids that cannot be made again"
@@ -47,6 +49,7 @@ def creation(collection: meta.Collection, raw: bytes | None, name: str) -> Creat
     """
     whole = schema_to_create(collection.schema, raw, name)
     plain, structs = list(whole.fields), list(whole.struct_array_fields)
+    namespace = int(getattr(whole, "enable_namespace", False))
     next_id = FIRST_ID
     first: set[str] = set()
     for field in plain:
@@ -54,9 +57,9 @@ def creation(collection: meta.Collection, raw: bytes | None, name: str) -> Creat
             first.add(field.name)
             next_id += 1
     if whole.enable_dynamic_field:
-        _check_dynamic_id(collection, next_id)
+        _check_dynamic_id(collection, next_id, namespace)
         next_id += 1
-    next_id += getattr(whole, "enable_namespace", False)
+    next_id += namespace
     later: list[Any] = []
     for one in sorted([field for field in plain if field.name not in first] + structs, key=lambda one: int(one.fieldID)):
         members = [member.fieldID for member in getattr(one, "fields", ())]
@@ -78,31 +81,31 @@ def creation(collection: meta.Collection, raw: bytes | None, name: str) -> Creat
     return Creation(whole, later)
 
 
-def _check_dynamic_id(collection: meta.Collection, expected: int) -> None:
-    """Raise SchemaMismatch where the dynamic field had another id than it will get.
+def _check_dynamic_id(collection: meta.Collection, expected: int, namespace: int) -> None:
+    """Raise SchemaMismatch where the dynamic field had another id than it will get, or may have had.
 
-    DescribeCollection hides the field, but segments of storage version 1 name the ids of their columns.
+    Import leaves out a column that no field has, so a wrong id would lose everything the dynamic field holds.
     """
     shown = dynamic_id(collection.schema)
-    columns = _unknown_columns(collection)
-    end = 1 + max(field_id for field_id in (*_known_ids(collection.schema), expected - 1))
-    if shown and shown != expected:
-        found = str(shown)
-    elif not shown and columns and expected not in columns:
-        found = " or ".join(map(str, sorted(columns)))
-    elif not shown and end != expected and end in columns:
-        found = f"{expected} or {end}"
-    else:
-        return
-    raise SchemaMismatch(
-        f"{collection.name}: the dynamic field {DYNAMIC_FIELD!r} of the backup has id {found}, Milvus would give it {expected}. "
-        f"{_WHY}. {_REMEDY}"
-    )
+    taken = {shown} if shown else _hidden_ids(collection)
+    if taken and (expected not in taken or taken - set(range(expected, expected + 1 + namespace))):
+        raise SchemaMismatch(
+            f"{collection.name}: the dynamic field {DYNAMIC_FIELD!r} of the backup has id {' or '.join(map(str, sorted(taken)))}, Milvus "
+            f"would give it {expected}. {_WHY}. {_REMEDY}"
+        )
 
 
-def _unknown_columns(collection: meta.Collection) -> set[int]:
-    """Return the ids of columns in the segments that no field of the schema has; storage version 2 names groups of columns instead."""
+def _hidden_ids(collection: meta.Collection) -> set[int]:
+    """Return all ids of fields that DescribeCollection did not show, as far as they are known.
+
+    Segments of storage version 1 name the columns they have, those of version 2 only groups of columns. Milvus 3.0 keeps the highest id
+    that a field ever had.
+    """
     columns = {logs.field_id for segment in collection.segments() if segment.storage_version < 2 for logs in segment.inserts}
+    pairs = [*((pair["key"], pair["value"]) for pair in collection.schema.get("properties", [])), *collection.properties]
+    for key, value in pairs:
+        if key == MAX_FIELD_ID and value.isdecimal() and int(value) < FIRST_ID + _MANY:
+            columns.update(range(FIRST_ID, int(value) + 1))
     return {column for column in columns if column >= FIRST_ID} - _known_ids(collection.schema)
 
 

@@ -21,9 +21,11 @@ DYNAMIC_FIELD = "$meta"
 NAMESPACE_FIELD = "$namespace_id"
 #: Fields that Milvus adds to a collection itself and refuses to be given (``pkg/common/common.go``).
 SERVER_FIELDS = (DYNAMIC_FIELD, NAMESPACE_FIELD, "RowID", "Timestamp")
+#: The highest id that a field of the collection ever had.
+MAX_FIELD_ID = "max_field_id"
 #: 3.0 keeps these among the properties. The first, replayed, shifts the ids of fields added later; the second, left by the restore of a
 #: snapshot, makes Milvus believe the ids of CreateCollection, which gives the dynamic field the id -1.
-SERVER_PROPERTIES = ("max_field_id", "preserve_field_ids")
+SERVER_PROPERTIES = (MAX_FIELD_ID, "preserve_field_ids")
 
 #: Python 3.10's own check lets some padding pass.
 BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
