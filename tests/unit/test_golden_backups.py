@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -11,14 +12,16 @@ import pytest
 
 from airflow_provider_milvus_backup.core import layout
 from airflow_provider_milvus_backup.core.errors import BackupNotFound, NotInStorage, UnsupportedFormat
+from airflow_provider_milvus_backup.core.job_planning import JobRules, Places, folded_copies, is_folded, plan_jobs
 from airflow_provider_milvus_backup.core.meta import Backup, Collection
 from airflow_provider_milvus_backup.core.meta_reader import from_files
 from airflow_provider_milvus_backup.core.reader import read_backup
 from airflow_provider_milvus_backup.core.restore_plan import check_objects, expected_objects
+from airflow_provider_milvus_backup.core.restore_state import Job
 from airflow_provider_milvus_backup.core.schema import to_proto
 from airflow_provider_milvus_backup.core.store import ObjectStore
 from tests.golden_backups.expected import EXPECTED, GOLDEN, LOST_L0
-from tests.golden_backups.shapes import DOCS, B
+from tests.golden_backups.shapes import DOCS, EVENTS, PRICES, B
 from tests.official_backups import go_json
 
 TREES = sorted(EXPECTED)
@@ -124,6 +127,102 @@ def test_sizes_are_those_of_the_objects_even_where_the_meta_leaves_l0_out() -> N
     assert document("0.4.26")["collection_backups"][1]["size"] == prices.size - 20 == 111
     assert prices.partitions[0].size == 111
     assert document("head-l0")["size"] == EXPECTED["head-l0"].size == sum(objects("head-l0").values()) == 146
+
+
+# ---- restore plans -------------------------------------------------------------------------------------------------------------
+
+HUGE = 2**40
+#: One prefix for all, one segment per job, many per job; the last two import L0 segments.
+RULES = {
+    "2.3": JobRules(0, HUGE),
+    "2.4": JobRules(1, HUGE, l0_import=True),
+    "2.6": JobRules(256, HUGE, l0_import=True, l0_per_job=256),
+    "3.0": JobRules(256, HUGE),
+}
+
+
+def plan(tree: str, collection: Collection, rules: JobRules) -> list[Job]:
+    there = {key: size for key, size in objects(tree).items() if f"/{collection.collection_id}/" in key}
+    folded = "folded/" if is_folded(collection, rules, append=False) else None
+    return plan_jobs(collection, Places("binlogs/", None, folded), rules, check_objects(collection, "binlogs/", there))
+
+
+def picked(jobs: list[Job], keys: Any) -> list[str]:
+    """What Milvus lists for the jobs: all keys that begin with one of a job's prefixes."""
+    prefixes = [prefix for job in jobs for file in job.files for prefix in file if prefix]
+    return sorted(key for prefix in prefixes for key in keys if key.startswith(prefix))
+
+
+@pytest.mark.parametrize("version", RULES)
+@pytest.mark.parametrize("tree", TREES)
+def test_the_jobs_pick_every_object_of_a_collection_exactly_once(tree: str, version: str) -> None:
+    for collection in EXPECTED[tree].collections:
+        jobs = plan(tree, collection, RULES[version])
+        there = {key for key, _ in expected_objects(collection, "binlogs/")}
+        if is_folded(collection, RULES[version], append=False):
+            copies = list(folded_copies(collection, "binlogs/", "folded/"))
+            there = {key for key in there if layout.INSERT in key} | {copy.destination for copy in copies}
+            assert {copy.source for copy in copies} <= objects(tree).keys()
+            assert len({copy.destination for copy in copies}) == len(copies)
+        assert picked(jobs, there | objects(tree).keys()) == sorted(there)
+        assert sum(job.rows for job in jobs) == sum(segment.rows for segment in collection.segments() if not segment.is_l0)
+
+
+def files(tree: str, version: str, collection: int = 0) -> list[tuple[str, list[list[str]]]]:
+    """The partition and the import files of every job, ids without what all have in common."""
+    jobs = plan(tree, EXPECTED[tree].collections[collection], RULES[version])
+    short = [[[re.sub(r"44610800000000(0*)", "", prefix) for prefix in file] for file in job.files] for job in jobs]
+    return [(job.partition, file) for job, file in zip(jobs, short, strict=True)]
+
+
+def test_a_partition_without_groups_is_imported_by_its_own_directory() -> None:
+    expected = [
+        ("_default", [["binlogs/insert_log/100/101/", "binlogs/delta_log/100/101/"]]),
+        ("second", [["binlogs/insert_log/100/102/"]]),
+    ]
+    assert files("0.4.0", "2.6") == files("0.4.0", "2.4") == expected
+
+
+def test_a_group_that_several_segments_share_is_imported_once() -> None:
+    ones = ["binlogs/insert_log/100/101/1/", "binlogs/delta_log/100/101/1/"]
+    assert files("0.4.0-groups", "2.6") == [
+        ("_default", [ones, ["binlogs/insert_log/100/101/2/"]]),
+        ("second", [["binlogs/insert_log/100/102/1/"]]),
+    ]
+    # Jobs of one group each, the largest first.
+    assert sorted(files("0.4.0-groups", "2.4")) == [
+        ("_default", [ones]),
+        ("_default", [["binlogs/insert_log/100/101/2/"]]),
+        ("second", [["binlogs/insert_log/100/102/1/"]]),
+    ]
+
+
+def test_l0_segments_are_imported_after_the_data_of_their_partition_or_of_all() -> None:
+    assert files("head-l0", "2.6") == [
+        ("_default", [["binlogs/insert_log/900/901/911/"]]),
+        ("_default", [["binlogs/delta_log/900/901/912/"]]),
+        ("only_deletes", [["binlogs/delta_log/900/902/921/"]]),
+        ("", [["binlogs/delta_log/900/-1/931/"], ["binlogs/delta_log/900/-1/932/"]]),
+    ]
+    assert [len(file) for _, file in files("head-l0", "2.4")] == [1, 1, 1, 1, 1]
+
+
+def test_l0_segments_are_folded_into_the_segments_of_their_partition() -> None:
+    assert files("head-l0", "3.0") == [("_default", [["binlogs/insert_log/900/901/911/", "folded/delta_log/900/901/911/"]])]
+    for tree, place, logs in [
+        ("head-l0", (B + 900, B + 901, B + 911), {B + 3000, B + 3001, B + 3100, B + 3101}),
+        ("0.4.26", (PRICES, B + 501, B + 511), {B + 2600, B + 2700}),
+        ("0.5.10", (EVENTS, B + 701, B + 711), {B + 2900}),
+    ]:
+        [collection] = [one for one in EXPECTED[tree].collections if one.collection_id == place[0]]
+        collection_id, partition, segment = place
+        below = f"folded/delta_log/{collection_id}/{partition}/{segment}/{segment}/"
+        assert {copy.destination for copy in folded_copies(collection, "binlogs/", "folded/")} == {f"{below}{log}" for log in logs}
+
+
+def test_a_job_says_the_storage_version_of_its_segments() -> None:
+    docs, wide = ([job.storage_version for job in plan("head", one, RULES["2.6"])] for one in EXPECTED["head"].collections)
+    assert (docs, wide) == ([0, 0], [2])
 
 
 # ---- schemas as Milvus gets them -----------------------------------------------------------------------------------------------
