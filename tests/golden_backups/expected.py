@@ -162,7 +162,13 @@ EXPECTED: dict[str, Backup] = {
         UUID + "05",
         "golden_0_5_4",
         "2.5.10",
-        [docs(one_each(ON_DOCS), text={"default_value_proto": "2\x03n/a"})],
+        [
+            docs(
+                [[docs_segment(201, DEFAULT, 40, B + 201, on=ON_DOCS)], [docs_segment(211, SECOND, 20, B + 211)]],
+                text={"default_value_proto": "2\x03n/a"},
+                l0_segments=[Segment(B + 231, -1, 3, [], deletes(2016), None, is_l0=True, v_channel=ON_DOCS)],
+            )
+        ],
         [DEFAULT_DATABASE, Database("shop", B + 7, [("database.replica.number", "1")])],
         rbac=replace(READER, privilege_groups=[PrivilegeGroup("searching", ["Search", "Query"])]),
     ),
@@ -172,7 +178,13 @@ EXPECTED: dict[str, Backup] = {
         "2.5.20",
         [
             docs(
-                one_each(ON_DOCS, ON_DOCS),
+                [
+                    [
+                        docs_segment(201, DEFAULT, 40, B + 201, on=ON_DOCS),
+                        Segment(B + 221, DEFAULT, 3, [], deletes(2016), B + 221, is_l0=True, v_channel=ON_DOCS),
+                    ],
+                    [docs_segment(211, SECOND, 20, B + 211, on=ON_DOCS)],
+                ],
                 text={"default_value_base64": "MgNuL2E="},
                 properties=[TTL],
                 indexes=[hnsw(B + 150)],

@@ -1,4 +1,7 @@
-"""The golden backups that Milvus 2.3.5 can hold come back row by row: their meta as it stands, with real binlogs under their keys."""
+"""The golden backups that Milvus 2.3.5 can hold come back row by row: their meta as it stands, with real binlogs under their keys.
+
+``0.5.4`` and ``0.5.10`` keep the deletes of ``docs`` in L0 segments, of all partitions and of one.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ def rows(tree: str) -> data.Contents:
     """What must come back of the segments that a tree holds."""
     found: data.Contents = {"_default": {}, "second": {}}
     for partition in EXPECTED[tree].collections[0].partitions:
-        for segment in partition.segments:
+        for segment in (one for one in partition.segments if not one.is_l0):
             _, name, numbers = SEGMENTS[segment.segment_id - B]
             found[name] |= {number: SOURCES[0].row(number) for number in numbers if number not in DELETED}
     return found
@@ -76,11 +79,12 @@ def source(a: Cluster) -> dict[Place, tuple[str, int]]:
 
 
 def place_of(path: Path) -> Place | None:
-    """Return what an object of a tree stands for; None for what is not of ``docs``, or an L0 segment."""
-    kind, collection, partition, *steps = path.parts
-    if (int(collection), partition) not in {(DOCS, str(B + 101)), (DOCS, str(B + 102))}:
+    """Return what an object of a tree stands for; None for what is not of ``docs``."""
+    kind, collection, *steps = path.parts
+    if int(collection) != DOCS:
         return None
-    return (int(steps[-3]) - B, int(steps[-2])) if kind == layout.INSERT else (int(steps[-2]) - B, None)
+    # Deletes are those of the first segment, in whichever segment a tree keeps them.
+    return (int(steps[-3]) - B, int(steps[-2])) if kind == layout.INSERT else (201, None)
 
 
 def dicts(node: Any) -> Iterator[dict[str, Any]]:
@@ -93,15 +97,20 @@ def dicts(node: Any) -> Iterator[dict[str, Any]]:
 def resize(documents: dict[str, Any], sizes: dict[int, int]) -> None:
     """Give the logs with these ids these sizes, and what holds them the sums; nothing else changes."""
     grown: Counter[int] = Counter()
-    for segment in documents["segment_meta.json"]["infos"]:
-        for log in (one for one in dicts(segment) if "log_path" in one):
-            more = sizes.get(int(log["log_path"].rpartition("/")[2]), log["log_size"]) - log["log_size"]
-            grown.update(dict.fromkeys((segment["segment_id"], segment["partition_id"], segment["collection_id"], 0), more))
+    for segment in {node["segment_id"]: node for node in dicts(documents) if "segment_id" in node}.values():
+        counted_in = [segment[key] for key in ("partition_id", "collection_id") if segment["partition_id"] != layout.ALL_PARTITIONS]
+        for log in (node for node in dicts(segment) if "log_path" in node):
+            more = sizes.get(log_id(log), log["log_size"]) - log["log_size"]
+            grown.update(dict.fromkeys((segment["segment_id"], *counted_in, *([0] if counted_in else [])), more))
     for node in dicts(documents):
         if "log_path" in node:
-            node["log_size"] = sizes.get(int(node["log_path"].rpartition("/")[2]), node["log_size"])
+            node["log_size"] = sizes.get(log_id(node), node["log_size"])
         elif "size" in node:
             node["size"] += grown[node.get("segment_id") or node.get("partition_id") or node.get("collection_id") or 0]
+
+
+def log_id(log: dict[str, Any]) -> int:
+    return int(log["log_path"].rpartition("/")[2])
 
 
 def place(a: Cluster, tree: str, source: dict[Place, tuple[str, int]]) -> str:
