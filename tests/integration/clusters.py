@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import boto3
 import obstore
@@ -29,6 +29,9 @@ from airflow_provider_milvus_backup.core.server import MilvusServer
 from airflow_provider_milvus_backup.core.settings import MilvusAddress, S3Location, Settings
 from demo import servers
 from tests.integration import data
+
+if TYPE_CHECKING:
+    from tests.door.door import Door
 
 Listing = dict[str, tuple[int, str]]
 
@@ -90,13 +93,18 @@ class Cluster:
     #: Where its backups go unless a test says otherwise.
     backups: S3Location
     log: Lines = field(default_factory=Lines)
+    #: What the provider goes through, so that it sees a newer server.
+    door: Door | None = None
     _clients: dict[str, MilvusClient] = field(default_factory=dict)
 
     @property
     def address(self) -> MilvusAddress:
         """How the provider reaches it."""
         m = self.milvus
-        return MilvusAddress(m.host, m.port, user=m.user, password=m.password, label="connection 'milvus_test'")
+        address = MilvusAddress(m.host, m.port, user=m.user, password=m.password, label="connection 'milvus_test'")
+        if self.door:
+            address = replace(address, port=self.door.port, management_endpoint=f"http://{m.host}:{self.door.management_port}")
+        return address
 
     @property
     def storage(self) -> S3Location:

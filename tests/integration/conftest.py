@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,24 @@ from typing import Any
 import pytest
 
 from airflow_provider_milvus_backup.core.names import CollectionName
+from airflow_provider_milvus_backup.core.settings import S3Location
 from demo import servers
+from tests.door.door import door
 from tests.integration import data
 from tests.integration.clusters import A_BUCKET, B_BUCKET, ONLY_B, USERS, VAULT, Cluster, location
+
+#: What goes to a real server only: its own starts and stops, and races that are staged in gRPC.
+NOT_THROUGH_THE_DOOR = ("test_door", "test_large_objects", "test_races", "test_resume_backup", "test_resume_restore", "test_servers")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add an option that puts a newer server's REST in front of both real ones."""
+    parser.addoption("--door", action="store_true", help="back up and restore through a door behind which Milvus 2.3.5 looks like 2.5")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out what says nothing about the provider behind the door."""
+    return True if config.getoption("--door", default=False) and collection_path.stem in NOT_THROUGH_THE_DOOR else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -40,24 +56,35 @@ def other_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.S3Ser
         yield server
 
 
-@pytest.fixture(scope="session")
-def a(tmp_path_factory: pytest.TempPathFactory, s3: servers.S3Server) -> Iterator[Cluster]:
-    """Milvus A: open to everybody, backups in its own bucket."""
-    with servers.milvus_server(tmp_path_factory.mktemp("a"), s3, bucket=A_BUCKET) as milvus:
-        cluster = Cluster(milvus, s3, location(s3, A_BUCKET))
+@contextmanager
+def cluster_of(milvus: servers.MilvusServer, s3: servers.S3Server, backups: S3Location, config: pytest.Config) -> Iterator[Cluster]:
+    """Yield a cluster, behind a door when that was asked for."""
+    with door(milvus, s3) if config.getoption("--door", default=False) else nullcontext() as opened:
+        cluster = Cluster(milvus, s3, backups, door=opened)
         yield cluster
         cluster.close()
 
 
 @pytest.fixture(scope="session")
-def b(tmp_path_factory: pytest.TempPathFactory, other_s3: servers.S3Server) -> Iterator[Cluster]:
+def a(tmp_path_factory: pytest.TempPathFactory, s3: servers.S3Server, pytestconfig: pytest.Config) -> Iterator[Cluster]:
+    """Milvus A: open to everybody, backups in its own bucket."""
+    with (
+        servers.milvus_server(tmp_path_factory.mktemp("a"), s3, bucket=A_BUCKET) as milvus,
+        cluster_of(milvus, s3, location(s3, A_BUCKET), pytestconfig) as cluster,
+    ):
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def b(tmp_path_factory: pytest.TempPathFactory, other_s3: servers.S3Server, pytestconfig: pytest.Config) -> Iterator[Cluster]:
     """Milvus B: asks for a password, elsewhere, with a deep root path and credentials for its own bucket only."""
     identity = ONLY_B.identity()
     limited = replace(other_s3, access_key=identity["access_key"], secret_key=identity["secret_key"])
-    with servers.milvus_server(tmp_path_factory.mktemp("b"), limited, bucket=B_BUCKET, root_path="deep/er", auth=True) as milvus:
-        cluster = Cluster(milvus, limited, location(limited, B_BUCKET))
+    with (
+        servers.milvus_server(tmp_path_factory.mktemp("b"), limited, bucket=B_BUCKET, root_path="deep/er", auth=True) as milvus,
+        cluster_of(milvus, limited, location(limited, B_BUCKET), pytestconfig) as cluster,
+    ):
         yield cluster
-        cluster.close()
 
 
 @dataclass(frozen=True)
