@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from .names import CollectionName
+from .rbac import Rbac
 
 
 class Log(NamedTuple):
@@ -138,6 +139,8 @@ class Backup:
     databases: list[Database] = field(default_factory=list)
     #: What the reader could not recover, one sentence each; empty for a backup read from full_meta.json.
     warnings: list[str] = field(default_factory=list)
+    #: Users, roles, grants and privilege groups; None when they were not backed up.
+    rbac: Rbac | None = None
 
     @property
     def size(self) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from . import layout, schema
+from . import layout, rbac, schema
 from .errors import BackupDamaged, UnsupportedFormat
 from .jsonreader import MAX_INT64, MAX_UINT64, Node
 from .meta import Backup, Collection, Database, FieldLogs, Index, Log, Partition, Segment
@@ -70,7 +70,16 @@ def _read_backup(root: Node, collections: list[Collection], warnings: list[str] 
     ]
     _once(root, "collection", (collection.name for collection in collections))
     _once(root, "collection id", (collection.collection_id for collection in collections))
-    return Backup(root.string("id"), root.string("name"), root.string("milvus_version"), collections, databases, warnings or [])
+    found = root.value.get("rbac_meta")
+    return Backup(
+        root.string("id"),
+        root.string("name"),
+        root.string("milvus_version"),
+        collections,
+        databases,
+        warnings or [],
+        None if found is None else rbac.from_json(found, f"{root.where}.rbac_meta"),
+    )
 
 
 def _once(node: Node, what: str, identities: Iterable[object]) -> None:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from . import layout
+from . import layout, rbac
 from .meta import Backup, Collection, FieldLogs, Partition, Segment
 
 
@@ -39,7 +39,8 @@ def full_meta(backup: Backup, milvus_root: str) -> dict[str, Any]:
     """Return the document of full_meta.json, which holds everything, for :func:`to_json`."""
     databases = [_kept({"db_name": d.name, "db_id": d.database_id, "properties": _pairs(d.properties)}) for d in backup.databases]
     collections = (_full_collection(backup, collection, milvus_root) for collection in backup.collections)
-    return {**_head(backup), "collection_backups": collections, "database_backups": databases}
+    users = {} if backup.rbac is None else {"rbac_meta": rbac.to_json(backup.rbac)}
+    return {**_head(backup), "collection_backups": collections, "database_backups": databases, **users}
 
 
 def _full_collection(backup: Backup, c: Collection, root: str) -> dict[str, Any]:

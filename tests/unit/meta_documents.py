@@ -24,6 +24,7 @@ from airflow_provider_milvus_backup.core.meta import (
 )
 from airflow_provider_milvus_backup.core.meta_reader import from_files
 from airflow_provider_milvus_backup.core.names import CollectionName
+from airflow_provider_milvus_backup.core.rbac import Grant, PrivilegeGroup, Rbac, User
 from tests.official_backups import synthetic
 
 # A busy machine is no reason to fail.
@@ -48,6 +49,10 @@ field_logs = st.lists(st.builds(FieldLogs, zero_or_id, logs), max_size=3, unique
 delta_logs = st.lists(one_log, max_size=4, unique_by=lambda log: log.log_id).map(
     lambda found: [FieldLogs(0, part) for part in (found[:2], found[2:]) if part]
 )
+
+
+def nameable(found: str) -> bool:
+    return "/" not in found and not any(ord(char) < 32 or ord(char) == 127 for char in found)
 
 
 def segment(partition: int) -> st.SearchStrategy[Segment]:
@@ -104,6 +109,15 @@ bare_collections = st.builds(
     channel_checkpoints=st.dictionaries(text, text, max_size=2),
 )
 collections = st.builds(with_properties, bare_collections.filter(distinct), named, st.dictionaries(text, text, max_size=2))
+grants = st.builds(Grant, named, named, named, named, text.filter(nameable), text.filter(nameable))
+names = st.lists(named, max_size=2, unique=True)
+rbacs = st.builds(
+    Rbac,
+    users=st.lists(st.builds(User, named, text, names), max_size=3, unique_by=lambda user: user.name),
+    roles=st.lists(named | st.sampled_from(["admin", "public"]), max_size=3, unique=True),
+    grants=st.lists(grants, max_size=3),
+    privilege_groups=st.lists(st.builds(PrivilegeGroup, named, names), max_size=2, unique_by=lambda group: group.name),
+)
 backups = st.builds(
     Backup,
     backup_id=text,
@@ -111,6 +125,7 @@ backups = st.builds(
     server_version=text,
     collections=st.lists(collections, max_size=2, unique_by=(lambda found: found.name, lambda found: found.collection_id)),
     databases=st.lists(st.builds(Database, named, zero_or_id, string_pairs), max_size=2),
+    rbac=st.none() | rbacs,
 )
 roots = st.sampled_from(["", "files", "a/b"])
 

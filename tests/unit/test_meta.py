@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,10 +13,12 @@ from airflow_provider_milvus_backup.core import layout
 from airflow_provider_milvus_backup.core.errors import BackupDamaged, UnsupportedFormat
 from airflow_provider_milvus_backup.core.meta import (
     Backup,
+    Database,
 )
 from airflow_provider_milvus_backup.core.meta_reader import from_files
 from airflow_provider_milvus_backup.core.meta_writer import to_files
 from airflow_provider_milvus_backup.core.names import CollectionName
+from airflow_provider_milvus_backup.core.rbac import Rbac
 from tests.format_reader import check_backup
 from tests.official_backups import GENERATIONS, rewrite, synthetic
 from tests.unit.meta_documents import (
@@ -167,6 +171,49 @@ def test_a_missing_consistency_level_is_strong() -> None:
     document = head()
     del document["collection_backups"][0]["consistency_level"]
     assert read(document).collections[0].consistency_level == 0
+
+
+def test_users_roles_and_grants_are_in_full_meta_only() -> None:
+    backup = read(head() | {"rbac_meta": {"users": [{"user": "bob", "password": "$2a$10$x"}], "roles": [{"name": "reader"}]}})
+    files = dict(to_files(backup, "files"))
+    assert json.loads(files["full_meta.json"])["rbac_meta"] == {
+        "users": [{"user": "bob", "password": "$2a$10$x"}],
+        "roles": [{"name": "reader"}],
+    }
+    assert [file for file, data in files.items() if b"bob" in data or b"rbac" in data] == ["full_meta.json"]
+
+
+def test_a_backup_without_users_and_one_of_no_users_are_told_apart() -> None:
+    for found in (None, Rbac()):
+        backup = replace(read(head()), rbac=found)
+        files = dict(to_files(backup, "files"))
+        assert ("rbac_meta" in json.loads(files["full_meta.json"])) == (found is not None)
+        assert from_files(files).rbac == found
+
+
+def test_users_and_databases_that_a_level_file_kept_are_read_from_it() -> None:
+    files = by_file(synthetic().files())
+    del files["full_meta.json"]
+    kept = {"rbac_meta": {"roles": [{"name": "reader"}]}, "database_backups": [{"db_name": "shop", "db_id": 4}]}
+    files["backup_meta.json"] = json.dumps(json.loads(files["backup_meta.json"]) | kept).encode()
+    found = from_files(files)
+    assert (found.rbac, found.databases) == (Rbac(roles=["reader"]), [Database("shop", 4)])
+
+
+@pytest.mark.parametrize("found", [3, "x", [], {"users": 3}, {"roles": [3]}, {"grants": {}}, {"privilege_groups": [{}]}])
+def test_users_and_roles_of_the_wrong_shape_are_damage(found: Any) -> None:
+    with pytest.raises(BackupDamaged, match=r"full_meta\.json\.rbac_meta"):
+        read(head() | {"rbac_meta": found})
+
+
+def test_database_properties_are_written_and_read() -> None:
+    properties = [("database.max.collections", "10"), ("cipher.enabled", "true")]
+    backup = replace(read(head()), databases=[Database("shop", 451, properties)])
+    files = dict(to_files(backup, "files"))
+    assert json.loads(files["full_meta.json"])["database_backups"] == [
+        {"db_name": "shop", "db_id": 451, "properties": [{"key": key, "value": value} for key, value in properties]}
+    ]
+    assert from_files(files).databases == backup.databases
 
 
 def test_null_and_unknown_keys_and_missing_lists_are_read_as_go_reads_them() -> None:
