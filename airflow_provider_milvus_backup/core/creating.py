@@ -55,7 +55,11 @@ def create(server: MilvusServer, name: CollectionName, collection: meta.Collecti
         num_partitions=partitions,
     )
     _add_pairs(request.properties, {**properties, **({NO_RUNTIME_CHECK: "true"} if unchecked else {})})
-    server._call("CreateCollection", request, f"create collection {name}", name.database, done=lambda: server.collection_id(name) is not None)
+
+    def created() -> bool:
+        return server.collection_id(name) is not None
+
+    server._call("CreateCollection", request, f"create collection {name}", name.database, done=created)
     for one in steps.later:
         _add_field(server, name, one)
     if unchecked and properties.get(NO_RUNTIME_CHECK) != "true":

@@ -7,13 +7,15 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pymilvus.grpc_gen import milvus_pb2, schema_pb2
 
 from airflow_provider_milvus_backup.core import raw_schema, schema
 from airflow_provider_milvus_backup.core.errors import BackupDamaged
 from airflow_provider_milvus_backup.core.raw_schema import from_file, is_external, schema_to_create, to_file
+
+BUSY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 #: A field of a Milvus of the future: number 900, a string.
 UNKNOWN = b"\xa2\x38\x05hello"
@@ -37,6 +39,69 @@ def docs() -> schema_pb2.CollectionSchema:
     struct.type_params.add(key="max_capacity", value="8")
     struct.fields.add(fieldID=104, name="part", data_type=22, element_type=5)
     return schema_pb2.CollectionSchema.FromString(proto.SerializeToString() + UNKNOWN)
+
+
+# ---- what the official format carries ------------------------------------------------------------------------------------------
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+int64 = st.integers(-(2**63), 2**63 - 1)
+values = st.one_of(
+    st.builds(schema_pb2.ValueField, bool_data=st.booleans()),
+    st.builds(schema_pb2.ValueField, long_data=int64),
+    st.builds(schema_pb2.ValueField, double_data=st.floats(allow_nan=False)),
+    st.builds(schema_pb2.ValueField, string_data=texts),
+    st.builds(schema_pb2.ValueField, bytes_data=st.binary(max_size=8)),
+    st.builds(schema_pb2.ValueField, timestamptz_data=int64),
+)
+
+
+def protos(message: Any) -> Any:
+    """Strategies of any message of a type, with any value in every field that this release of pymilvus knows."""
+    descriptor = message.DESCRIPTOR
+    if descriptor.name == "ValueField":
+        return values
+    # By the type of the descriptor: double, float, int64, int32, bool, string, message, bytes, uint64, enum.
+    kinds: dict[int, Any] = {3: int64, 5: st.integers(-(2**31), 2**31 - 1), 8: st.booleans(), 9: texts, 14: st.integers(0, 2**31 - 1)}
+
+    def one(field: Any) -> Any:
+        nested = st.deferred(lambda: protos(type(getattr(message(), field.name))))
+        if not field.is_repeated:
+            return nested if field.type == 11 else kinds[field.type]
+        if field.type != 11:
+            return st.lists(kinds[field.type], max_size=2)
+        return st.lists(protos(type(getattr(message(), field.name).add())), max_size=2)
+
+    return st.fixed_dictionaries({}, optional={field.name: one(field) for field in descriptor.fields}).map(lambda found: message(**found))
+
+
+def carried(proto: Any) -> schema_pb2.CollectionSchema:
+    """What the official format can carry of a schema, as it is sent to Milvus."""
+    copied = schema_pb2.CollectionSchema.FromString(proto.SerializeToString())
+    messages = [copied, *copied.functions, *copied.struct_array_fields, *(f for _, fs in schema.field_lists(copied) for f in fs)]
+    for message in messages:
+        for key in raw_schema.ONLY_RAW[message.DESCRIPTOR.name]:
+            message.ClearField(key)
+    return schema.in_id_order(copied)
+
+
+@settings(BUSY, max_examples=60)
+@given(protos(schema_pb2.CollectionSchema))
+def test_all_of_any_schema_that_the_official_format_can_carry_comes_back(proto: Any) -> None:
+    written = json.loads(json.dumps(schema.from_proto(proto)))
+    assert schema.to_proto(written, proto.name) == carried(proto)
+
+
+@pytest.mark.parametrize("message", ["CollectionSchema", "FieldSchema", "FunctionSchema", "StructArrayFieldSchema"])
+def test_every_field_of_the_protobuf_is_carried_or_said_not_to_be(message: str) -> None:
+    tables = {
+        "CollectionSchema": {*schema.SCHEMA, "fields", "functions", "struct_array_fields"},
+        "FieldSchema": {*schema.FIELD, "default_value"},
+        "FunctionSchema": set(schema.FUNCTION),
+        "StructArrayFieldSchema": {*schema.STRUCT, "fields"},
+    }
+    only_raw = raw_schema.ONLY_RAW[message]
+    assert not tables[message] & only_raw
+    assert {field.name for field in getattr(schema_pb2, message).DESCRIPTOR.fields} == tables[message] | only_raw
 
 
 # ---- the file ------------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pymilvus.grpc_gen import schema_pb2
 
-from airflow_provider_milvus_backup.core import raw_schema, schema
+from airflow_provider_milvus_backup.core import schema
 from airflow_provider_milvus_backup.core.errors import BackupDamaged
 from airflow_provider_milvus_backup.core.jsonreader import Node
 
@@ -144,55 +144,6 @@ def test_making_a_request_leaves_the_schema_alone(document: Json) -> None:
     assert document == before
 
 
-def protos(message: Any) -> Any:
-    """Strategies of any message of a type, with any value in every field that this release of pymilvus knows."""
-    descriptor = message.DESCRIPTOR
-    if descriptor.name == "ValueField":
-        return values
-    # By the type of the descriptor: double, float, int64, int32, bool, string, message, bytes, uint64, enum.
-    kinds: dict[int, Any] = {3: int64, 5: st.integers(-(2**31), 2**31 - 1), 8: st.booleans(), 9: texts, 14: st.integers(0, 2**31 - 1)}
-
-    def one(field: Any) -> Any:
-        nested = st.deferred(lambda: protos(type(getattr(message(), field.name))))
-        if not field.is_repeated:
-            return nested if field.type == 11 else kinds[field.type]
-        if field.type != 11:
-            return st.lists(kinds[field.type], max_size=2)
-        return st.lists(protos(type(getattr(message(), field.name).add())), max_size=2)
-
-    return st.fixed_dictionaries({}, optional={field.name: one(field) for field in descriptor.fields}).map(lambda found: message(**found))
-
-
-def carried(proto: Any) -> schema_pb2.CollectionSchema:
-    """What the official format can carry of a schema, as it is sent to Milvus."""
-    copied = schema_pb2.CollectionSchema.FromString(proto.SerializeToString())
-    messages = [copied, *copied.functions, *copied.struct_array_fields, *(f for _, fs in schema.field_lists(copied) for f in fs)]
-    for message in messages:
-        for key in raw_schema.ONLY_RAW[message.DESCRIPTOR.name]:
-            message.ClearField(key)
-    return schema.in_id_order(copied)
-
-
-@settings(BUSY, max_examples=60)
-@given(protos(schema_pb2.CollectionSchema))
-def test_all_of_any_schema_that_the_official_format_can_carry_comes_back(proto: Any) -> None:
-    written = json.loads(json.dumps(schema.from_proto(proto)))
-    assert schema.to_proto(written, proto.name) == carried(proto)
-
-
-@pytest.mark.parametrize("message", ["CollectionSchema", "FieldSchema", "FunctionSchema", "StructArrayFieldSchema"])
-def test_every_field_of_the_protobuf_is_carried_or_said_not_to_be(message: str) -> None:
-    tables = {
-        "CollectionSchema": {*schema.SCHEMA, "fields", "functions", "struct_array_fields"},
-        "FieldSchema": {*schema.FIELD, "default_value"},
-        "FunctionSchema": set(schema.FUNCTION),
-        "StructArrayFieldSchema": {*schema.STRUCT, "fields"},
-    }
-    only_raw = raw_schema.ONLY_RAW[message]
-    assert not tables[message] & only_raw
-    assert {field.name for field in getattr(schema_pb2, message).DESCRIPTOR.fields} == tables[message] | only_raw
-
-
 @pytest.mark.parametrize(("value", "text"), DEFAULTS)
 def test_a_default_value_is_stored_as_the_official_tool_stores_it(value: Json, text: str) -> None:
     proto = schema_pb2.CollectionSchema(name="docs")
@@ -276,36 +227,6 @@ def test_what_must_fit_the_binlogs_is_part_of_the_shape(change: Json) -> None:
 @given(documents)
 def test_a_schema_that_came_back_from_milvus_has_the_same_shape(document: Json) -> None:
     assert schema.field_shapes(schema.from_proto(schema.to_proto(document, "x"))) == schema.field_shapes(document)
-
-
-def test_differences_name_the_field_and_both_sides() -> None:
-    found = simple(fieldID=103)
-    found["fields"][1] = {"fieldID": 101, "name": "vec", "data_type": 102, "type_params": [{"key": "dim", "value": "9"}]}
-    found["fields"].append({"fieldID": 102, "name": "more", "data_type": 22, "element_type": 5})
-    expected = simple()
-    expected["fields"].append({"fieldID": 104, "name": "gone", "data_type": 4711})
-    assert schema.differences(expected, found) == [
-        "'gone' is missing",
-        "'more' is not in the backup",
-        "'pk' has id 103 Int64 is_primary_key instead of id 100 Int64 is_primary_key",
-        "'vec' has id 101 Float16Vector dim 9 instead of id 101 FloatVector",
-    ]
-    assert schema.differences(expected, expected) == []
-
-
-def dynamic(field_id: int | None) -> Json:
-    document = {**simple(), "enable_dynamic_field": True}
-    if field_id is not None:
-        document["fields"].append({"fieldID": field_id, "name": schema.DYNAMIC_FIELD, "data_type": 23, "is_dynamic": True})
-    return document
-
-
-def test_a_dynamic_field_is_compared_whether_or_not_the_server_shows_it() -> None:
-    for shown, hidden in ((102, None), (None, 102), (None, None), (102, 102)):
-        assert schema.differences(dynamic(shown), dynamic(hidden)) == []
-    assert schema.differences(dynamic(102), dynamic(105)) == ["'$meta' has id 105 instead of id 102"]
-    assert schema.differences(dynamic(102), simple()) == ["'$meta' is missing"]
-    assert schema.differences(simple(), dynamic(None)) == ["'$meta' is not in the backup"]
 
 
 def test_members_of_structs_are_created_in_the_order_of_their_ids() -> None:
