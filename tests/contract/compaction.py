@@ -65,8 +65,7 @@ class Compaction(Storage):
                         self.bucket.delete(key)
                 collection.segments.remove(segment)
 
-    @staticmethod
-    def _data(collection: Collection) -> list[Segment]:
+    def _data(self, collection: Collection) -> list[Segment]:
         return [s for s in collection.segments if s.level != L0 and s.state == FLUSHED and not s.importing and s.storage_version < 3]
 
     # ---- planting ----------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pymilvus.grpc_gen import common_pb2, milvus_pb2
 from .jobs import COMPLETED, FAILED, Job
 from .refusals import invalid, unexpected
 from .rpcs import Base, named, pairs, rpc
-from .state import PHYSICAL_CHANNELS, Collection
+from .state import L0, PHYSICAL_CHANNELS, Collection
 
 _GREATEST_36 = 36
 _PENDING, _STARTED, _COMPLETED, _FAILED = 0, 2, 6, 1
@@ -56,7 +56,7 @@ class DataRpcs(Base):
             checkpoint = collection.checkpoint  # read before anything is sealed: earlier than flush_ts
             flushed = [segment.id for segment in self.model.listed(collection.full_name)]
             pending = self.model.begin_flush(collection.full_name)
-            answer.coll_segIDs[name].data.extend(segment.id for segment in pending.segments)
+            answer.coll_segIDs[name].data.extend(segment.id for segment in pending.segments if segment.level != L0)
             answer.flush_coll_segIDs[name].data.extend(flushed)
             answer.coll_flush_ts[name] = pending.flush_ts
             answer.coll_seal_times[name] = int(self.model.clock())

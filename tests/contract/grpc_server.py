@@ -12,6 +12,7 @@ from pymilvus.grpc_gen import milvus_pb2_grpc
 
 from .grpc_catalog import CatalogRpcs
 from .grpc_data import DataRpcs
+from .grpc_more import MoreRpcs
 from .tls import Certificates
 
 _HANDLERS = 16
@@ -19,7 +20,7 @@ _HANDLERS = 16
 _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)]
 
 
-class Servicer(CatalogRpcs, DataRpcs, milvus_pb2_grpc.MilvusServiceServicer):  # type: ignore[misc]
+class Servicer(CatalogRpcs, DataRpcs, MoreRpcs, milvus_pb2_grpc.MilvusServiceServicer):  # type: ignore[misc]
     """Every RPC a backup or a restore may send; all others are UNIMPLEMENTED."""
 
 

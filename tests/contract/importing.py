@@ -19,7 +19,8 @@ from .refusals import import_failed
 from .state import Row
 
 _FOREVER = 2**64 - 1
-_MILLISECONDS_2000 = 946_684_800_000
+#: 2019 to 9999 in milliseconds (``pkg/util/tsoutil``, IsValidHybridTs).
+_PHYSICAL = range(1_546_300_800_000, 253_402_300_799_001)
 
 
 class ImportFile(NamedTuple):
@@ -71,7 +72,7 @@ def time_range(raw: Mapping[str, str], profile: Profile) -> tuple[int, int]:
                 raise BadObject(f"parse {names[0]} failed, value={value}, err=strconv.ParseUint: invalid syntax")
             if not profile.hybrid_end_ts:
                 return (int(value) << 18) & _FOREVER  # of milliseconds; anything else overflows silently
-            if int(value) >> 18 < _MILLISECONDS_2000:
+            if int(value) >> 18 not in _PHYSICAL:
                 raise BadObject(f"{names[0]} is not a valid hybrid timestamp, value={value}")
             return int(value)
         return default

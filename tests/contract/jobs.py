@@ -16,7 +16,7 @@ from .compaction import Compaction
 from .importing import ImportFile, Options, check_count, check_timeout, parse_options, read_l0, read_segment, segment_files
 from .profiles import Phase
 from .refusals import Refusal, import_failed, invalid
-from .state import ALL_PARTITIONS, FLUSHED, L0, L1, Collection, Name, Row, Segment
+from .state import ALL_PARTITIONS, DROPPED, FLUSHED, L0, L1, Collection, Name, Row, Segment
 
 COMPLETED, FAILED = "Completed", "Failed"
 UNCOMMITTED, COMMITTING = "Uncommitted", "Committing"
@@ -55,8 +55,8 @@ class Job:
     state: str = ""
     reason: str = ""
     ended: float = 0.0
-    imported: list[Row] = field(default_factory=list)
-    deleted: list[Delete] = field(default_factory=list)
+    #: What it has written; no query sees it before the job is completed.
+    segments: list[Segment] = field(default_factory=list)
     imported_by: dict[str, int] = field(default_factory=dict)
     row_count: int = 0
 
@@ -82,6 +82,7 @@ class Jobs(Compaction):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.jobs: dict[int, Job] = {}
+        self._running: dict[int, Job] = {}
         self.fates: deque[Fate] = deque()
         #: Seconds a job spends in each of its phases; the real checker ticks every 2 s.
         self.phase_seconds = 0.01
@@ -113,7 +114,7 @@ class Jobs(Compaction):
             job = Job(
                 self.next_id(), collection.id, collection.full_name, partition_id, found, parsed, self.clock(), fate, auto_commit, since=now
             )
-            self.jobs[job.id] = job
+            self.jobs[job.id] = self._running[job.id] = job
             return job
 
     def _partition_id(self, collection: Collection, options: Options, partition: str) -> int:
@@ -132,8 +133,7 @@ class Jobs(Compaction):
         """Return what the job will read; from 2.6 on the refusals of this step are wrapped."""
         try:
             check_timeout(options.raw)
-            running = sum(not job.over for job in self.jobs.values())
-            if self.profile.max_jobs is not None and running >= self.profile.max_jobs:
+            if self.profile.max_jobs is not None and len(self._running) >= self.profile.max_jobs:
                 raise import_failed(
                     "The number of jobs has reached the limit, please try again later. If your request is set to only import a single "
                     "file, please consider importing multiple files in one request for better efficiency.",
@@ -148,8 +148,9 @@ class Jobs(Compaction):
     def job(self, number: int) -> Job:
         """Return a job as it is now; raises Refusal when there is no record of it."""
         with self.lock:
-            self._advance_all()
-            if number not in self.jobs:
+            if number in self._running:
+                self._advance(self._running[number])
+            if number not in self.jobs or self._gone(self.jobs[number]):
                 raise import_failed(f"import job does not exist, jobID={number}", self.profile.import_sys_code)
             return self.jobs[number]
 
@@ -158,7 +159,7 @@ class Jobs(Compaction):
         with self.lock:
             self._advance_all()
             wanted = None if name is None else self.collection(name).id
-            return [job for job in self.jobs.values() if wanted in (None, job.collection_id)]
+            return [job for job in self.jobs.values() if wanted in (None, job.collection_id) and not self._gone(job)]
 
     def commit_job(self, number: int) -> None:
         """Make the rows of an uncommitted job visible; one that is committed already stays so."""
@@ -184,14 +185,14 @@ class Jobs(Compaction):
         with self.lock:
             self._advance_all()
             self.jobs.pop(number, None)
+            self._running.pop(number, None)
 
     def finish_jobs(self) -> None:
         """Let time pass until every job that can end has ended."""
         with self.lock:
-            for job in list(self.jobs.values()):
-                for _ in range(len(self.profile.phases) + 1):
-                    self._step(job, self.monotonic())
-            self._clean()
+            for job in list(self._running.values()):
+                while self._step(job, self.monotonic()):
+                    pass
 
     # ---- states ------------------------------------------------------------------------------------------------------------
 
@@ -213,22 +214,20 @@ class Jobs(Compaction):
 
     def _settled(self, name: Name) -> Collection:
         # Whoever looks at a collection sees what its jobs have done by now.
-        if any(not job.over for job in self.jobs.values()):
-            self._advance_all()
+        self._advance_all()
         return super()._settled(name)
 
     def _advance_all(self) -> None:
-        now = self.monotonic()
-        for job in list(self.jobs.values()):
-            while not job.over and now - job.since >= self.phase_seconds and self._step(job, job.since + self.phase_seconds):
-                pass
-        self._clean()
+        for job in list(self._running.values()):
+            self._advance(job)
 
-    def _clean(self) -> None:
+    def _advance(self, job: Job) -> None:
         now = self.monotonic()
-        for job in [job for job in self.jobs.values() if job.over]:
-            if job.fate.forget or now - job.ended > self.profile.retention:
-                del self.jobs[job.id]
+        while not job.over and now - job.since >= self.phase_seconds and self._step(job, job.since + self.phase_seconds):
+            pass
+
+    def _gone(self, job: Job) -> bool:
+        return job.over and (job.fate.forget or self.monotonic() - job.ended > self.profile.retention)
 
     def _step(self, job: Job, now: float) -> bool:
         """Take a job to its next phase; return whether it went on."""
@@ -247,49 +246,55 @@ class Jobs(Compaction):
             job.phase, job.state = job.phase - 1, UNCOMMITTED
             return False
         if job.phase >= len(self.profile.phases) or (phase[0] == "Importing" and not job.row_count and job.auto_commit):
-            self._write(job)
-            job.state, job.ended = COMPLETED, self.monotonic()
+            self._commit(job)
         return True
 
     def _fail(self, job: Job, reason: str) -> None:
-        job.state, job.reason, job.ended, job.imported, job.deleted = FAILED, reason, self.monotonic(), [], []
+        job.state, job.reason, job.ended = FAILED, reason, self.monotonic()
+        for segment in job.segments:
+            segment.state = DROPPED
+        self._running.pop(job.id, None)
+
+    def _commit(self, job: Job) -> None:
+        commit_ts = self.next_ts() if self.profile.commit_ts else 0
+        for segment in job.segments:
+            segment.importing, segment.commit_ts = False, commit_ts
+        job.state, job.ended = COMPLETED, self.monotonic()
+        self._running.pop(job.id, None)
 
     # ---- work --------------------------------------------------------------------------------------------------------------
 
     def _read(self, job: Job) -> bool:
-        schema = self._target(job).schema
+        collection = self.collection_by_id(job.collection_id)
+        assert collection is not None
+        rows: list[Row] = []
+        deletes: list[Delete] = []
         try:
             if job.fate.fail:
                 raise BadObject(job.fate.fail)
             if job.options.backup:
                 for file in job.files:
-                    rows = read_segment(self.bucket, schema, file, job.options, self.profile)
-                    job.imported += rows
-                    job.imported_by[file.name] = len(rows)
-                job.row_count = len(job.imported)
+                    found = read_segment(self.bucket, collection.schema, file, job.options, self.profile)
+                    job.imported_by[file.name] = len(found)
+                    rows += found
             else:
-                job.deleted = read_l0(self.bucket, job.files, job.options, self.profile)
-                job.row_count = len(job.deleted)
+                deletes = read_l0(self.bucket, job.files, job.options, self.profile)
         except BadObject as error:
             self._fail(job, str(error) if job.fate.fail else f"{error}: importing data failed")
             return False
+        job.row_count = len(rows) + len(deletes)
+        version = self.profile.storage_version
+        for vchannel, some in self._by_channel(collection, rows):
+            self._write(job, collection, Segment(self.next_id(), job.partition_id, vchannel, L1, FLUSHED, version, rows=some))
+        for vchannel, some in self._by_channel(collection, deletes):
+            self._write(job, collection, Segment(self.next_id(), job.partition_id, vchannel, L0, FLUSHED, 0, deletes=some))
         return True
 
-    def _write(self, job: Job) -> None:
-        """Put what was read into new segments, by the target's own channels."""
-        collection = self._target(job)
-        commit_ts = self.next_ts() if self.profile.commit_ts else 0
-        for vchannel, rows in self._by_channel(collection, job.imported):
-            segment = Segment(self.next_id(), job.partition_id, vchannel, L1, FLUSHED, self.profile.storage_version, rows=rows)
-            segment.commit_ts, segment.sorted = commit_ts, self.profile.lists_sorted
-            self._add(collection, segment)
-        for vchannel, deletes in self._by_channel(collection, job.deleted):
-            self._add(collection, Segment(self.next_id(), job.partition_id, vchannel, L0, FLUSHED, 0, deletes=deletes))
-        job.imported, job.deleted = [], []
-
-    def _add(self, collection: Collection, segment: Segment) -> None:
+    def _write(self, job: Job, collection: Collection, segment: Segment) -> None:
+        segment.importing, segment.sorted = True, self.profile.lists_sorted and segment.level != L0
         self.write_segment(collection, segment)
         collection.segments.append(segment)
+        job.segments.append(segment)
 
     @staticmethod
     def _by_channel(collection: Collection, entries: Iterable[Any]) -> Iterable[tuple[str, list[Any]]]:
@@ -297,8 +302,3 @@ class Jobs(Compaction):
         for entry in entries:
             hashed.setdefault(collection.vchannel_of(entry.pk), []).append(entry)
         return sorted(hashed.items())
-
-    def _target(self, job: Job) -> Collection:
-        collection = self.collection_by_id(job.collection_id)
-        assert collection is not None
-        return collection

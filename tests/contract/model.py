@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from .jobs import Jobs
+from .rbac import Rbac
+from .snapshots import Snapshots
 
 
-class Model(Jobs):
+class Model(Snapshots, Rbac):
     """One Milvus of one version.
 
     Tests write with :meth:`insert`, :meth:`delete`, :meth:`upsert` and :meth:`flush`, look with :meth:`rows` and :meth:`copies`, and change

@@ -26,7 +26,8 @@ class Recorder:
         #: How many requests of each name came, whatever became of them.
         self.counts: Counter[str] = Counter()
         self.requests: list[Request] = []
-        #: Called with each request before it is answered, on the thread that answers; it may block. What it raises is the answer.
+        #: Called with each request before it is answered, on the thread that answers; it may block.
+        #: A Refusal that it raises is the answer, a ConnectionResetError ends the connection.
         self.before: Callable[[Request], None] | None = None
 
     def note(self, name: str, body: Any, headers: Mapping[str, str]) -> None:

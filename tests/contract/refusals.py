@@ -32,7 +32,7 @@ def import_failed(text: str, code: int = 2100) -> Refusal:
 
 
 def unimplemented(rpc: str) -> Refusal:
-    """`merr.ErrServiceUnimplemented`: the RPC is there, what it does is not."""
+    """`merr.WrapErrServiceUnimplemented`: the RPC is there, what it does is not (``internal/datacoord/services.go`` of 3.0.0)."""
     return Refusal(10, f"{rpc} is not implemented: service unimplemented")
 
 

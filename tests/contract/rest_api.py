@@ -86,13 +86,13 @@ class RestApi:
         :raises ConnectionResetError: when there shall be no answer
         """
         route = path.removeprefix(PREFIX)
-        self.recorder.note(route, _decoded(body), headers)
-        if route == path or route not in self.routes:
-            return Answer(404, None)
-        if not self.accounts.admits_rest(headers.get("authorization")):
-            return Answer(401, {"code": 1800, "message": "user hasn't authenticated"})
-        (struct, fields), handler = self.routes[route]
         try:
+            self.recorder.note(route, _decoded(body), headers)
+            if route == path or route not in self.routes:
+                return Answer(404, None)
+            if not self.accounts.admits_rest(headers.get("authorization")):
+                return Answer(401, {"code": 1800, "message": "user hasn't authenticated"})
+            (struct, fields), handler = self.routes[route]
             request = bound(struct, fields, body)
             database = request.get("dbName") or headers.get("db-name") or DEFAULT_DATABASE
             with self.model.lock:

@@ -53,17 +53,16 @@ def rpc(response: Any, when: Callable[[Profile], bool] = lambda _: True) -> Call
         @functools.wraps(handler)
         def answer(self: Base, request: Any, context: Any) -> Any:
             metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
-            self.recorder.note(name, request, metadata)
-            if not self.accounts.admits_grpc(metadata.get("authorization")):
-                missing = "authorization" not in metadata
-                context.abort(
-                    grpc.StatusCode.UNAUTHENTICATED,
-                    "missing authorization in header" if missing else "auth check failure, please check username and password are correct",
-                )
-            if not when(self.model.profile):
-                context.abort(grpc.StatusCode.UNIMPLEMENTED, f"unknown method {name} for service {SERVICE}")
             database = getattr(request, "db_name", "") or getattr(request, "dbName", "") or metadata.get("dbname", "") or DEFAULT_DATABASE
             try:
+                self.recorder.note(name, request, metadata)
+                if not self.accounts.admits_grpc(metadata.get("authorization")):
+                    wrong = "auth check failure, please check username and password are correct"
+                    context.abort(
+                        grpc.StatusCode.UNAUTHENTICATED, wrong if "authorization" in metadata else "missing authorization in header"
+                    )
+                if not when(self.model.profile):
+                    context.abort(grpc.StatusCode.UNIMPLEMENTED, f"unknown method {name} for service {SERVICE}")
                 with self.model.lock:
                     answered = handler(self, request, database)
                 return response() if answered is None else answered

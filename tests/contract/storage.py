@@ -199,7 +199,8 @@ class Storage(Catalog):
             return [
                 segment
                 for segment in self._settled(name).segments
-                if segment.state in (SEALED, FLUSHED) and (self.profile.lists_importing or not segment.importing)
+                if (segment.state == FLUSHED or (segment.state == SEALED and segment.level != L0))
+                and (self.profile.lists_importing or not segment.importing)
             ]
 
     def segment(self, number: int) -> tuple[Collection, Segment]:
