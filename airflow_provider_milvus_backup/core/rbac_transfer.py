@@ -44,7 +44,8 @@ def restore_rbac(server: MilvusServer, wanted: Rbac, reporter: Reporter) -> Rbac
     """Add what the server lacks of ``wanted`` and return how many that were; what exists is left as it is, and said if it differs.
 
     Doing it again adds nothing twice. :func:`.rbac.missing` says what is added. Grants of all privileges (``*``) are given one by one:
-    RestoreRBAC of 2.4, of 2.5 and of 2.6 before April 2026 rejects the whole set for them (milvus-io/milvus#48963).
+    RestoreRBAC of 2.4, of 2.5 and of 2.6 before April 2026 rejects the whole set for them (milvus-io/milvus#48963). Milvus asks who gives
+    them, so these need a login, even where Milvus itself needs none, and it notes that user as the one who granted.
 
     :raises UnsupportedServer: before Milvus 2.4.9
     :raises AuthError: when the user of the connection may not change them; ``root`` and ``admin`` may

@@ -124,10 +124,9 @@ def test_the_documented_fragments_are_accepted() -> None:
     schema["struct_array_fields"] = [{"fieldID": 104, "name": "chunks", "fields": [emb]}]
     grantor = {"user": {"name": "root"}, "privilege": {"name": "Search"}}
     grant = {"role": {"name": "r"}, "object": {"name": "Collection"}, "object_name": "*", "grantor": grantor, "db_name": "default"}
-    users = [{"user": "bob", "password": "$2a$10$x", "roles": [{"name": "r"}]}]
-    groups = [{"group_name": "pg1", "privileges": [{"name": "Query"}]}]
-    rbac = {"users": users, "roles": [{"name": "r"}], "grants": [grant], "privilege_groups": groups}
-    database = {"db_name": "default", "db_id": 1, "properties": [{"key": "mmap.enabled", "value": "true"}]}
+    group = {"group_name": "pg1", "privileges": [{"name": "Query"}]}
+    rbac = {"users": [{"user": "bob", "password": "$2a$10$x", "roles": [{"name": "r"}]}], "grants": [grant], "privilege_groups": [group]}
+    database = {"db_name": "default", "properties": [{"key": "mmap.enabled", "value": "true"}]}
     backup.full_meta.update({"rbac_meta": rbac, "database_backups": [database]})
     raw = read_back(backup, backup.files(), dict(backup.objects)).raw
     assert (raw["rbac_meta"], raw["database_backups"]) == (rbac, [database])
