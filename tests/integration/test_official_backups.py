@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_milvus_backup.core.errors import UnsupportedFormat, UnsupportedServer
+from airflow_provider_milvus_backup.core.errors import UnsupportedFormat
 from airflow_provider_milvus_backup.core.names import CollectionName
 from airflow_provider_milvus_backup.core.patience import Patience
 from airflow_provider_milvus_backup.core.report import Reporter
@@ -16,7 +16,7 @@ from airflow_provider_milvus_backup.core.restore import RestoreRun
 from airflow_provider_milvus_backup.core.restore_plan import RestoreOptions
 from tests import official_backups
 from tests.integration import data
-from tests.integration.clusters import Cluster, admin, everything
+from tests.integration.clusters import Cluster, admin, everything, listing
 from tests.integration.conftest import Zoo
 
 ROOT = "backup"
@@ -92,25 +92,35 @@ def test_a_snapshot_backup_is_refused(a: Cluster, head: dict[str, Any]) -> None:
     assert everything(a) == before
 
 
-def _with_l0(partition: int | None) -> Callable[[dict[str, Any]], None]:
-    def change(meta: dict[str, Any]) -> None:
-        (collection,) = meta["collection_backups"]
-        segment = {"segment_id": 7, "collection_id": collection["collection_id"], "is_l0": True, "size": 0, "num_of_rows": 1}
-        if partition is None:
-            collection["l0_segments"] = [{**segment, "partition_id": -1}]
-        else:
-            one = collection["partition_backups"][partition]
-            one["segment_backups"].append({**segment, "partition_id": one["partition_id"], "group_id": 7})
+def move_deletes_into_l0(cluster: Cluster, name: str, *, everywhere: bool) -> int:
+    """Make the delta logs of a backup those of L0 segments, of all partitions or of their own; returns how many there are."""
+    client, bucket, meta = admin(cluster.s3), cluster.backups.bucket, full_meta(cluster, name)
+    (collection,) = meta["collection_backups"]
+    prefix, moved = f"{ROOT}/{name}/binlogs/delta_log/{collection['collection_id']}", 0
+    for partition in collection["partition_backups"]:
+        for segment in [segment for segment in partition["segment_backups"] if segment.get("deltalogs")]:
+            moved += 1
+            logs = segment.pop("deltalogs")
+            l0 = {"segment_id": moved, "collection_id": collection["collection_id"], "is_l0": True, "size": 0, "deltalogs": logs}
+            if everywhere:
+                collection.setdefault("l0_segments", []).append({**l0, "partition_id": -1})
+            else:
+                partition["segment_backups"].append({**l0, "partition_id": partition["partition_id"], "group_id": moved})
+            place = f"-1/{moved}" if everywhere else f"{partition['partition_id']}/{moved}/{moved}"
+            for log in (log["log_path"].rpartition("/")[2] for entry in logs for log in entry["binlogs"]):
+                source = f"{prefix}/{partition['partition_id']}/{segment['segment_id']}/{segment['segment_id']}/{log}"
+                client.copy_object(Bucket=bucket, Key=f"{prefix}/{place}/{log}", CopySource={"Bucket": bucket, "Key": source})
+                client.delete_object(Bucket=bucket, Key=source)
+    client.put_object(Bucket=bucket, Key=f"{ROOT}/{name}/meta/full_meta.json", Body=json.dumps(meta))
+    return moved
 
-    return change
 
-
-@pytest.mark.parametrize(("partition", "name"), [(None, "by_l0_of_all"), (0, "by_l0_of_one")])
-def test_deletes_in_l0_are_refused_by_a_milvus_that_would_ignore_them(
-    a: Cluster, head: dict[str, Any], partition: int | None, name: str
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_deletes_in_l0_segments_are_folded_for_a_milvus_that_does_not_know_them(
+    a: Cluster, zoo: Zoo, head: dict[str, Any], *, everywhere: bool
 ) -> None:
-    rewrite(a, "0.5.10", _with_l0(partition), name)
-    before = everything(a)
-    with pytest.raises(UnsupportedServer, match=rf"'{name}'.*default.zoo_many in L0 segments.*v2.3.5.*Milvus 2.4 or newer"):
-        a.restore(name, suffix="_never")
-    assert everything(a) == before
+    name = f"by_l0_{everywhere}".lower()
+    assert move_deletes_into_l0(a, rewrite(a, "0.5.10", name=name), everywhere=everywhere) > 0
+    a.restore(name, rename={"zoo_many": f"from_{name}"}, load="never")
+    assert a.contents(CollectionName("default", f"from_{name}")) == zoo.rows[data.MANY.name]
+    assert not [key for key in listing(a.s3, a.backups.bucket, "restore-temp-") if "folded" in key]
