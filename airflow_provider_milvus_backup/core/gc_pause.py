@@ -296,7 +296,7 @@ class GcPause:
         else:
             self._pauses[_CLUSTER], self.per_collection = _Pause("", asked + LEASE_SECONDS), False
             self._pauses.pop(key, None)
-        if replaced and replaced.ticket:
+        if ticket and replaced and replaced.ticket:  # without tickets this would end the new pause as well
             with contextlib.suppress(ServerError):
                 self._get(RESUME, {"ticket": replaced.ticket}, "resume garbage collection")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -225,6 +226,30 @@ def test_a_renewal_leaves_no_gap_and_no_ticket_behind(new: New) -> None:
         until(lambda: milvus.connections == 0)
 
 
+def test_a_renewal_that_is_under_way_at_the_end_is_resumed_too(new: New) -> None:
+    with serving(Milvus()) as milvus:
+        with new(milvus.url, renew_seconds=0.01) as pause:
+            pause.hold([7])
+            milvus.hang = threading.Event()
+            asked = len(milvus.requests)
+            until(lambda: len(milvus.requests) > asked)
+            threading.Timer(0.1, milvus.hang.set).start()
+        assert milvus.tickets == {}
+
+
+def test_a_milvus_that_stops_to_give_tickets_is_paused_as_a_whole(new: New) -> None:
+    with serving(Milvus()) as milvus:
+        with new(milvus.url, renew_seconds=0.01) as pause:
+            pause.hold([7, 8])
+            with pause._lock:
+                milvus.release = "2.5"  # another one behind the same address
+                resumed = len(milvus.asked("resume"))
+            until(lambda: milvus.asked("pause")[-1] == LEASE)
+            assert milvus.cluster
+            assert len(milvus.asked("resume")) == resumed
+        assert not milvus.cluster
+
+
 def test_what_another_tool_resumed_is_paused_again(new: New) -> None:
     with serving(Milvus("2.5")) as milvus, new(milvus.url, per_collection=False, renew_seconds=0.01) as pause:
         pause.hold([7])
@@ -252,7 +277,7 @@ def test_a_renewal_that_fails_is_tried_again_and_matters_only_when_the_pause_has
         with pytest.raises(ServerError, match=r"the pause of Milvus's garbage collection has run out: .* node offline \(HTTP status 500\)"):
             pause.check()
         milvus.answer = None
-        until(lambda: not pause._lapsed())
+        until(lambda: not pause._lapsed() and pause._failure is None)
         pause.check()
     assert milvus.paused == set()
     assert log.warnings == []

@@ -85,9 +85,7 @@ def test_auto_says_once_that_it_is_not_paused_why_and_what_that_means(
             pause.check()
         assert len(log.warnings) == 1
         assert re.search(text, log.warnings[0])
-        assert log.warnings[0].startswith(
-            f"Milvus's garbage collection is not paused during this backup: {'what' if 'what' in text else ''}"
-        )
+        assert log.warnings[0].startswith("Milvus's garbage collection is not paused during this backup: ")
         assert "Segments that are compacted away while they are copied are planned again" in log.warnings[0]
         assert log.lines == []
 
