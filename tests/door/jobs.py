@@ -109,8 +109,8 @@ class Job:
                     task.ended = _now()
 
     def describe(self, release: Release) -> dict[str, Any]:
-        """Return the answer of ``jobs/import/describe``."""
-        details = [detail for task in self.tasks for detail in _details(task)]
+        """Return the answer of ``jobs/import/describe``; what a job reads is not told before it has begun."""
+        details = [detail for task in self.tasks for detail in _details(task)] if self.state != PENDING else []
         rows = 0 if self.state == FAILED else sum(task.rows for task in self.tasks)
         return {
             "jobId": str(self.job_id),

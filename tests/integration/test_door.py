@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -17,6 +17,7 @@ from airflow_provider_milvus_backup.core.names import CollectionName
 from tests.door.door import Door, door
 from tests.integration import data
 from tests.integration.clusters import Cluster, listing
+from tests.integration.test_official_backups import move_deletes_into_l0
 
 SOURCE = data.docs("door_source", "door_db", partitions=["second"], options={"num_shards": 2})
 AUTHORIZATION = {"Authorization": "Bearer root:Milvus"}
@@ -165,6 +166,31 @@ def test_a_job_reads_nothing_but_its_pairs(b: Cluster, rest: Rest, target: Colle
     rows = next(segment.rows for segment in b.server.segments(SOURCE.name) if segment.segment_id == segment_id)
     assert job["importedRows"] == rows
     assert data.count(b.contents(target)) == rows
+
+
+def test_what_a_job_reads_is_told_when_it_has_begun(rest: Rest, target: CollectionName, pairs: dict[str, list[list[str]]]) -> None:
+    """The second of two jobs waits for the first; nothing tells meanwhile which job it is but its collection."""
+    first, second = (rest.ask("jobs/import/create", job_of(target.collection, "second", pairs["second"]))["jobId"] for _ in range(2))
+    waiting = rest.ask("jobs/import/describe", {"jobId": second})
+    assert (waiting["state"], waiting["details"], waiting["fileSize"], waiting["totalRows"]) == ("Pending", [], 0, 0)
+    data.wait_until(lambda: rest.ask("jobs/import/describe", {"jobId": second})["state"] == "Completed")
+    done = rest.ask("jobs/import/describe", {"jobId": first})
+    assert (done["state"], done["fileSize"] > 0, len(done["details"])) == ("Completed", True, len(pairs["second"]))
+
+
+def test_deletes_in_l0_segments_are_folded_for_a_server_that_imports_none(b: Cluster, pairs: object) -> None:
+    """As 3.0 is: the provider restores over REST, with the deletes where 2.3.5 finds them."""
+    name = CollectionName("door_db", "door_folded")
+    with door(b.milvus, b.s3, "v3.0.0") as newest:
+        through = replace(b, door=newest)
+        b.backup("door_l0", "door_db.door_source")
+        assert move_deletes_into_l0(b, "door_l0", everywhere=True) > 0
+        through.restore("door_l0", rename={str(SOURCE.name): str(name)}, load="never")
+        assert newest.requests["jobs/import/create"] == 2
+        assert all(path for body in newest.created for paths in body["files"] for path in paths)
+        through.server.close()
+    assert b.contents(name) == b.contents(SOURCE.name)
+    b.drop(name)
 
 
 def test_a_job_that_fails_says_why(b: Cluster, rest: Rest, pairs: dict[str, list[list[str]]]) -> None:
