@@ -117,7 +117,7 @@ class Storage(Catalog):
             for segment in sealed:
                 segment.state = SEALED
             for (vchannel, partition), deletes in sorted(collection.deletes.items()):
-                l0 = Segment(self.next_id(), partition, vchannel, L0, SEALED, 0 if self.profile.storage_version == 1 else 1)
+                l0 = Segment(self.next_id(), partition, vchannel, L0, SEALED, 0)
                 l0.deletes = deletes
                 collection.segments.append(l0)
                 sealed.append(l0)

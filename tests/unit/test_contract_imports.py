@@ -16,7 +16,6 @@ from tests.contract.profiles import PROFILES
 from tests.contract.refusals import Refusal
 from tests.contract.scenes import BEFORE_3, SOURCE, TARGET, Clock, dirs, done, filled, made, options
 
-
 WRAPPED = "failed to broadcast import: failed to validate import request: "
 
 

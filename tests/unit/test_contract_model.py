@@ -17,7 +17,6 @@ from tests.contract.profiles import PROFILES
 from tests.contract.scenes import BEFORE_3, SOURCE, TARGET, Clock, dirs, done, filled, l0_of, made
 from tests.contract.state import ALL_PARTITIONS, L0
 
-
 # ---- rows --------------------------------------------------------------------------------------------------------------------------
 
 PARTITIONS = ("_default", "other")
