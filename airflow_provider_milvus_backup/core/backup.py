@@ -8,6 +8,7 @@ Each phase hands the next a :class:`~.plan.BackupPlan`, so they may run as three
 ``provider/attempt.json``             whose attempt is the newest
 ``provider/plan.json``                what that attempt copies. Whatever lies under a key of the plan was copied from a source that had
                                       the size and the ETag of the plan: objects of which this is not certain are deleted before
+``provider/schemas.json``             the schemas as Milvus described them, with what the official format cannot carry
 ``provider/summary.json``             what the task returned
 ====================================  ================================================================================================
 """
@@ -18,33 +19,27 @@ import contextlib
 import json
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from . import attempt as attempts
-from . import layout, meta, meta_writer, reuse
+from . import committing, flushing, layout, meta, raw_schema, rbac_transfer, reuse
 from .attempt import ATTEMPT_FILE, Action, Attempt
+from .capabilities import Capability
 from .copier import Progress, copy_objects
-from .errors import (
-    BackupDamaged,
-    BackupError,
-    BackupExists,
-    ConfigError,
-    NotInStorage,
-    ObjectChanged,
-    SourceChanged,
-    TakenOver,
-    UnsupportedFormat,
-)
+from .databases import describe_databases
+from .errors import BackupDamaged, BackupError, BackupExists, ConfigError, NotInStorage, SourceChanged, UnsupportedFormat
+from .gc_pause import GC_AUTO, GC_OFF, GcPause, check_gc_pause, management_url
 from .jsonreader import Node
-from .lease import Lease, Owner, in_use
-from .names import check_backup_name, parse_selection
+from .lease import Lease, Owner
+from .names import CollectionName, check_backup_name, parse_selection
 from .patience import Patience
-from .plan import FLUSH, PLAN_FILE, STRATEGIES, BackupPlan
+from .plan import FLUSH, FLUSH_ALL, PLAN_FILE, STRATEGIES, BackupPlan
+from .raw_schema import SCHEMAS_FILE, is_external
 from .reader import MAX_META_BYTES, committed, read_backup
 from .report import Reporter, counted, duration
 from .report import size as written
-from .restore_plan import expected_objects
 from .server import MilvusServer
 from .settings import Settings
 from .store import ObjectStore
@@ -67,13 +62,24 @@ class BackupRun:
     reporter: Reporter
     patience: Patience
     owner: Owner
+    gc_pause: str = GC_AUTO
     _lease: Lease | None = field(default=None, init=False)
+    _gc_pause: GcPause | None = field(default=None, init=False)
+    _surveyor: Survey | None = field(default=None, init=False)
 
     @classmethod
     def open(
-        cls, settings: Settings, reporter: Reporter | None = None, patience: Patience | None = None, owner: Owner | None = None
+        cls,
+        settings: Settings,
+        reporter: Reporter | None = None,
+        patience: Patience | None = None,
+        owner: Owner | None = None,
+        gc_pause: str = GC_AUTO,
     ) -> BackupRun:
-        """Return a run for these settings; nothing is connected yet."""
+        """Return a run for these settings; nothing is connected yet.
+
+        :param gc_pause: whether Milvus's garbage collection is paused meanwhile: ``auto`` (try, and warn), ``require`` or ``off``
+        """
         patience = patience or Patience()
         return cls(
             settings,
@@ -83,6 +89,7 @@ class BackupRun:
             reporter or Reporter(),
             patience,
             owner or Owner(),
+            gc_pause,
         )
 
     def backup(
@@ -91,10 +98,13 @@ class BackupRun:
         collections: str | Sequence[str] | None = None,
         strategy: str = FLUSH,
         if_exists: str = attempts.FAIL,
+        *,
+        include_rbac: bool = False,
     ) -> BackupSummary:
         """Back the selected collections up under ``name``; everything when none are named.
 
         :param if_exists: what to do about what is there under this name: see :func:`.attempt.decide`
+        :param include_rbac: users, roles, grants and privilege groups of the cluster, too
         :raises ConfigError: a name, a selection or a setting is wrong
         :raises BackupExists: the name is taken
         :raises BackupInUse: somebody else writes this backup right now
@@ -107,7 +117,7 @@ class BackupRun:
         else:
             with self.writing(name):
                 with self.reporter.phase("Plan"):
-                    plan = self.plan(name, collections, strategy, if_exists)
+                    plan = self.plan(name, collections, strategy, if_exists, include_rbac=include_rbac)
                 with self.reporter.phase("Copy"):
                     plan = self._copy_until_nothing_vanishes(plan)
                 with self.reporter.phase("Commit"):
@@ -126,11 +136,24 @@ class BackupRun:
         self._lease = Lease(self.destination, key, self.owner, f"write backup {name!r}", self.reporter)
         self._lease.take()
         try:
-            with self._lease.kept(self.patience):
+            with self._lease.kept(self.patience), self._pausing_gc():
                 yield
         finally:
             self._lease.give_up()
             self._lease = None
+
+    @contextlib.contextmanager
+    def _pausing_gc(self) -> Iterator[None]:
+        if self.gc_pause == GC_OFF:
+            yield
+            return
+        per_collection = self.server.can(Capability.GC_TICKETS)
+        self._gc_pause = GcPause.of(self.settings.milvus, per_collection, self.gc_pause, self.reporter, self.patience)
+        try:
+            with self._gc_pause:
+                yield
+        finally:
+            self._gc_pause = None
 
     # ---- what is there -----------------------------------------------------------------------------------------------------
 
@@ -139,32 +162,30 @@ class BackupRun:
         if strategy not in STRATEGIES:
             raise ConfigError(f"strategy {strategy!r} is not one of {', '.join(STRATEGIES)}")
         attempts.check_if_exists(if_exists)
+        if check_gc_pause(self.gc_pause) != GC_OFF:
+            management_url(self.settings.milvus)
         self.server.check_release()
+        if strategy == FLUSH_ALL:
+            flushing.check_flush_all(self.server)
         self._survey().check_places(self.destination)
         parse_selection(collections)
 
     def _decide(self, name: str, if_exists: str) -> Action:
         root = self.destination.location.root_path
         backup_id, _ = committed(self.destination, name)
-        attempt, leftover = self._attempt(name), ""
+        attempt, leftover = committing.find_attempt(self.destination, name), ""
         if backup_id is None and attempt is None:
             below = (item.key for item in self.destination.objects(layout.backup_dir(root, name)))
             leftover = next((key for key in below if key != layout.lease_key(root, name)), "")
         return attempts.decide(name, str(self.destination.location), self.owner, if_exists, backup_id, attempt, leftover)
 
-    def _attempt(self, name: str) -> Attempt | None:
-        try:
-            return Attempt.from_json(self.destination.read(self._provider_key(name, ATTEMPT_FILE), MAX_META_BYTES))
-        except NotInStorage:
-            return None
-
     def _summary_of_finished(self, name: str) -> BackupSummary:
-        backup, attempt = read_backup(self.destination, name), self._attempt(name)
+        backup, attempt = read_backup(self.destination, name), committing.find_attempt(self.destination, name)
         if attempt and attempt.backup_id == backup.backup_id and attempt.owner.identity == self.owner.identity:
             self.reporter.line(f"backup {name!r} was committed by {attempt.owner}; nothing is left to do")
             with self.writing(name):  # also takes away the lease that a try which died after the commit has left
                 if attempt.replaces:
-                    self._remove_replaced(name, backup)
+                    committing.remove_replaced(self.destination, backup, self._lease, self.reporter)
         else:
             self.reporter.line(f"backup {name!r} is there already; it stays as it is")
         try:
@@ -195,6 +216,8 @@ class BackupRun:
         collections: str | Sequence[str] | None = None,
         strategy: str = FLUSH,
         if_exists: str = attempts.FAIL,
+        *,
+        include_rbac: bool = False,
     ) -> BackupPlan:
         """Flush, list, and write the plan beside where the backup will be; copies nothing yet."""
         self._check_arguments(name, collections, strategy, if_exists)
@@ -202,50 +225,78 @@ class BackupRun:
         action = self._decide(name, if_exists)
         if action is Action.RETURN:
             raise BackupExists(f"backup {name!r} is finished in {self.destination.location}; there is nothing to plan")
-        finished, earlier = committed(self.destination, name)[0], self._attempt(name)
+        finished, earlier = committed(self.destination, name)[0], committing.find_attempt(self.destination, name)
         resumed = action is Action.RESUME and earlier
         attempt = Attempt(earlier.backup_id if earlier and resumed else str(uuid.uuid4()), self.owner, finished or "")
         recorded = self._recorded(name)
         if resumed:
             self.reporter.line(f"going on with the unfinished attempt of {resumed.owner}")
 
-        described = {collection: self.server.describe(collection) for collection in chosen}
-        flushed = self._survey().flush(chosen) if strategy == FLUSH else {}
-        planned = [self._survey().collection(c, described[c], flushed.get(c), strategy) for c in chosen]
-        used = {collection.database for collection in chosen}
+        users = rbac_transfer.backup_rbac(self.server) if include_rbac else None
+        described = self._describe(chosen)
+        databases = describe_databases(self.server, {collection.database for collection in described})
+        self._hold_garbage(described)
+        flushed = flushing.flush_each(self.server, list(described), self.reporter, self.patience) if strategy == FLUSH else {}
+        all_flushed = flushing.flush_everything(self.server, self.reporter, self.patience) if strategy == FLUSH_ALL else None
+        planned = [self._survey().collection(c, found, flushed.get(c), strategy) for c, found in described.items()]
         backup = meta.Backup(
             backup_id=attempt.backup_id,
             name=name,
             server_version=self.server.version,
             collections=planned,
-            databases=[meta.Database(database) for database in self.server.databases() if database in used],
+            databases=databases,
+            rbac=users,
+            flush_all=all_flushed,
         )
         plan = BackupPlan(backup, strategy, self.source.location.root_path, self.destination.location.root_path, finished or "")
         self.destination.write(self._provider_key(name, ATTEMPT_FILE), attempt.to_json())
+        self._write_schemas(backup, described)
         plan = self._settle(plan, recorded)
-        objects = sum(1 for _ in plan.copies())
-        ends = f"from {self.source.location.uri} to {self.destination.location.uri}"
+        objects, ends = sum(1 for _ in plan.copies()), f"from {self.source.location.uri} to {self.destination.location.uri}"
         self.reporter.line(f"to copy: {counted(objects, 'object')}, {written(backup.size)}, {ends}")
         return plan
 
     def replan(self, plan: BackupPlan) -> BackupPlan:
         """Plan those collections again of which an object no longer exists; the others stay as they are."""
         recorded = {copy.destination: copy.etag for copy in plan.copies()}
+        described = {collection.name: self.server.describe(collection.name) for collection in plan.backup.collections}
+        self._hold_garbage(described)
         collections = []
         for collection in plan.backup.collections:
-            described = self.server.describe(collection.name)
-            if described.collectionID != collection.collection_id:
+            if described[collection.name].collectionID != collection.collection_id:
                 raise BackupError(f"{collection.name} was dropped and created again while it was backed up; start a new backup")
             if self._survey().holds(collection):
                 collections.append(collection)
-            else:
-                flushed = self._survey().flush([collection.name])[collection.name] if plan.strategy == FLUSH else None
-                collections.append(self._survey().collection(collection.name, described, flushed, plan.strategy))
-                self.reporter.line(f"{collection.name}: planned again")
+                continue
+            flushed = None
+            if plan.strategy in (FLUSH, FLUSH_ALL):
+                flushed = flushing.flush_each(self.server, [collection.name], self.reporter, self.patience)[collection.name]
+            if plan.strategy == FLUSH_ALL:
+                self.reporter.warn(f"{collection.name} is flushed again, so it is some moments newer than the other collections")
+            collections.append(self._survey().collection(collection.name, described[collection.name], flushed, plan.strategy))
+            self.reporter.line(f"{collection.name}: planned again")
+        self._write_schemas(plan.backup, described)
         return self._settle(replace(plan, backup=replace(plan.backup, collections=collections)), recorded)
 
+    def _describe(self, chosen: Sequence[CollectionName]) -> dict[CollectionName, Any]:
+        """Return what DescribeCollection says of each collection that has data of its own in Milvus."""
+        described = {collection: self.server.describe(collection) for collection in chosen}
+        if external := [collection for collection, found in described.items() if is_external(found)]:
+            self.reporter.line(f"left out, because their data is not in Milvus (external collections): {', '.join(map(str, external[:5]))}")
+        return {collection: found for collection, found in described.items() if collection not in external}
+
+    def _hold_garbage(self, described: Mapping[CollectionName, Any]) -> None:
+        if self._gc_pause:
+            self._gc_pause.hold([found.collectionID for found in described.values()])
+
+    def _write_schemas(self, backup: meta.Backup, described: Mapping[CollectionName, Any]) -> None:
+        schemas = {found.collectionID: found.schema.SerializeToString() for found in described.values()}
+        self.destination.write(self._provider_key(backup.name, SCHEMAS_FILE), raw_schema.to_file(backup.backup_id, schemas))
+
     def _survey(self) -> Survey:
-        return Survey(self.settings, self.server, self.source, self.reporter, self.patience)
+        if self._surveyor is None:
+            self._surveyor = Survey(self.settings, self.server, self.source, self.reporter, self.patience)
+        return self._surveyor
 
     def _recorded(self, name: str) -> dict[str, str]:
         """Return the source's ETag of every object that the plan which is there names, by destination."""
@@ -264,7 +315,7 @@ class BackupRun:
         there = {item.key: item for item in self.destination.objects(layout.binlogs_dir(plan.backup_root, name))}
         if there and plan.replaces:
             old = read_backup(self.destination, name)
-            plan = reuse.apart(plan, there, recorded, self._named(name, old))
+            plan = reuse.apart(plan, there, recorded, committing.object_keys(self.destination, old))
         elif there:
             kept = reuse.sort_out(plan.copies(), there, recorded)
             again = ", ".join(f"{count:,} {why}" for why, count in kept.again.items())
@@ -296,6 +347,8 @@ class BackupRun:
 
     def copy(self, plan: BackupPlan) -> Progress:
         """Copy what is not there yet. What is there under a key of the plan was proven right when the plan was written."""
+        if self._gc_pause:
+            self._gc_pause.hold([collection.collection_id for collection in plan.backup.collections])
         there = {item.key: item.size for item in self.destination.objects(layout.binlogs_dir(plan.backup_root, plan.backup.name))}
         done, objects, size = set(), 0, 0
         for copy in plan.copies():
@@ -333,63 +386,15 @@ class BackupRun:
         :raises BackupError: an object is missing or has another size
         :raises TakenOver: another run has begun to write this backup
         """
-        started = time.monotonic()
-        root, name = plan.backup_root, plan.backup.name
-        there = {item.key: item.size for item in self.destination.objects(layout.binlogs_dir(root, name))}
-        wrong = [copy for copy in plan.copies() if there.pop(copy.destination, None) != copy.size]
-        extra = reuse.outside(there, plan) if plan.replaces else sorted(there)
-        if wrong or extra:
-            examples = ", ".join([copy.destination for copy in wrong[:3]] + extra[:3])
-            raise BackupError(
-                f"backup {name!r} is not what was planned: {len(wrong):,} objects are missing or have another size, {len(extra):,} are not "
-                f"part of it ({examples}); run the backup again under the same name to repair it"
-            )
+        started, name = time.monotonic(), plan.backup.name
+        committing.check_copied(self.destination, plan)
         self.patience.check("the backup was about to be committed; a retry goes on from here")
         summary = self._summary(plan.backup, plan.strategy, seconds + time.monotonic() - started)
         self.destination.write(self._provider_key(name, SUMMARY_FILE), json.dumps(summary.to_dict()).encode())
-        self._write_meta(plan)
+        if self._gc_pause:
+            self._gc_pause.check()
+        committing.write_meta(self.destination, plan, self._lease)
         self.reporter.line(f"committed {summary.uri}")
         if plan.replaces:
-            self._remove_replaced(name, plan.backup)
+            committing.remove_replaced(self.destination, plan.backup, self._lease, self.reporter)
         return summary
-
-    def _write_meta(self, plan: BackupPlan) -> None:
-        root, name = plan.backup_root, plan.backup.name
-        attempt = self._attempt(name)
-        if attempt is None or attempt.backup_id != plan.backup.backup_id:
-            raise TakenOver(f"backup {name!r} is by now written by {attempt.owner if attempt else 'nobody'}; this run stops")
-        if self._lease:
-            self._lease.renew()
-        for file, content in meta_writer.to_files(plan.backup, plan.milvus_root):
-            key = layout.meta_key(root, name, file)
-            if file != layout.COMMIT_MARK:
-                self.destination.write(key, content)
-                continue
-            try:
-                finished, etag = committed(self.destination, name)
-                if finished is None:
-                    self.destination.create(key, content)
-                elif finished == plan.replaces:
-                    self.destination.swap(key, content, etag)
-                elif finished != plan.backup.backup_id:
-                    raise ObjectChanged
-            except ObjectChanged:
-                raise BackupExists(f"backup {name!r} was committed by another run in this moment; this one stops") from None
-
-    def _named(self, name: str, backup: meta.Backup) -> set[str]:
-        binlogs = layout.binlogs_dir(self.destination.location.root_path, name)
-        return {key for collection in backup.collections for key, _ in expected_objects(collection, binlogs)}
-
-    def _remove_replaced(self, name: str, backup: meta.Backup) -> None:
-        """Remove the objects that only the replaced backup needed, unless it is being restored."""
-        root = self.destination.location.root_path
-        mine = self._lease.holding.token if self._lease else ""
-        readers = [str(held) for held in in_use(self.destination, root, name) if held.token != mine]
-        if readers:
-            self.reporter.warn(f"the replaced backup's objects stay until the next replacement, for it is in use by {', '.join(readers)}")
-            return
-        named = self._named(name, backup)
-        removed = self.destination.delete(
-            item.key for item in self.destination.objects(layout.binlogs_dir(root, name)) if item.key not in named
-        )
-        self.reporter.line(f"removed {counted(removed, 'object')} of the replaced backup")

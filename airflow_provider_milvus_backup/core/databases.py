@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
-from .errors import UnsupportedServer
+from .errors import UnsupportedFormat, UnsupportedServer
 from .meta import Database
 from .server import MilvusServer
 
@@ -24,6 +25,25 @@ def describe_database(server: MilvusServer, name: str) -> Database:
     except UnsupportedServer:
         return Database(name)
     return Database(name, answer.dbID, [(pair.key, pair.value) for pair in answer.properties])
+
+
+def describe_databases(server: MilvusServer, names: Collection[str]) -> list[Database]:
+    """Return the databases of these names, as far as they exist.
+
+    :raises UnsupportedFormat: one is encrypted
+    """
+    found = [describe_database(server, name) for name in server.databases() if name in names]
+    if encrypted := [database.name for database in found if is_encrypted(database)]:
+        raise UnsupportedFormat(
+            f"database {encrypted[0]!r} is encrypted, and a backup without its key could not be restored; back up the other databases, or "
+            "use milvus-backup for this one"
+        )
+    return found
+
+
+def is_encrypted(database: Database) -> bool:
+    """Return whether its files can only be read with a key that the backup does not have."""
+    return any(key == "cipher.ezID" and value for key, value in database.properties)
 
 
 def to_create(database: Database) -> tuple[list[tuple[str, str]], list[str]]:

@@ -10,6 +10,8 @@ from .binlog import count_rows
 from .ends import Ends
 from .errors import ImportFailed, RowsMissing
 from .names import CollectionName, replaced_name
+from .rbac_transfer import restore_rbac
+from .reader import read_backup
 from .restore_plan import REPLACE, RestoreOptions
 from .restore_state import Job, RestoreState, Target
 from .state_store import StateStore
@@ -33,6 +35,9 @@ def finish(ends: Ends, states: StateStore, state: RestoreState) -> float:
             ends.server.create_alias(target.name, alias)
         target.done = True
         states.save(state)
+    if options.restore_rbac and (users := read_backup(ends.backups, state.backup_name).rbac):
+        # Last, for grants follow the name of a collection, and go with it when it is dropped.
+        ends.reporter.line(f"restored {restore_rbac(ends.server, users, ends.reporter)}")
     undoing.drop_left(ends, state)
     undoing.remove_staged(ends, state, f"{layout.staging_dir(state.restore_id)}binlogs/")
     undoing.sweep(ends, state)

@@ -32,6 +32,7 @@ from urllib.parse import urlsplit
 from .errors import AuthError, ConfigError, ServerError, ServerUnreachable, UnsupportedServer
 from .patience import Patience
 from .report import Reporter, counted, duration
+from .rest import tls
 from .settings import MilvusAddress
 
 if TYPE_CHECKING:
@@ -153,6 +154,17 @@ class GcPause:
         self._stop = threading.Event()
         self._failure: ServerError | None = None
         self._warned = False
+
+    @classmethod
+    def of(cls, address: MilvusAddress, per_collection: bool, mode: str, reporter: Reporter, patience: Patience) -> GcPause:
+        """Return a pause for one Milvus; nothing is sent yet.
+
+        :raises ConfigError: ``management_endpoint`` is no URL, or a certificate cannot be read
+        """
+        url = management_url(address)
+        verify = tls(address) if url.startswith("https:") else True
+        login = management_login(address)
+        return cls(url, per_collection=per_collection, mode=mode, reporter=reporter, patience=patience, login=login, verify=verify)
 
     def __enter__(self) -> Self:
         return self

@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 from .names import CollectionName
 from .rbac import Rbac
 
+#: The format of backups whose data Milvus itself has written, from 3.0 on.
+SNAPSHOT = "snapshot"
+
 
 class Log(NamedTuple):
     """One insert binlog or delta log: its id (the last part of its key), its size in bytes, and in a plan its ETag."""
@@ -80,6 +83,15 @@ class Index:
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotBackup:
+    """The bundle that Milvus 3.0 has written of one collection: the path of its metadata, relative to the backup, its files, their bytes."""
+
+    metadata_path: str
+    total_files: int = 0
+    total_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Collection:
     """One collection as it was backed up. ``schema`` is the meta JSON that :mod:`.schema` reads and writes."""
 
@@ -101,6 +113,8 @@ class Collection:
     backup_timestamp: int = 0
     backup_physical_timestamp: int = 0
     channel_checkpoints: dict[str, str] = field(default_factory=dict)
+    #: Its data in snapshot format; there are no segments then.
+    snapshot: SnapshotBackup | None = None
 
     def segments(self) -> Iterator[Segment]:
         """Iterate over all segments, those for all partitions (L0) last."""
@@ -111,11 +125,11 @@ class Collection:
     @property
     def size(self) -> int:
         """Bytes of all files."""
-        return sum(segment.size for segment in self.segments())
+        return self.snapshot.total_bytes if self.snapshot else sum(segment.size for segment in self.segments())
 
     @property
     def rows(self) -> int:
-        """Rows inserted into the segments; deletes are not taken off."""
+        """Rows inserted into the segments; deletes are not taken off, and those in a snapshot are not known."""
         return sum(segment.rows for segment in self.segments())
 
 
@@ -126,6 +140,15 @@ class Database:
     name: str
     database_id: int = 0
     properties: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class FlushAll:
+    """The one point in time of a whole backup: by physical channel the message that marks it, a ``commonpb.ImmutableMessage`` as base64."""
+
+    messages: dict[str, str]
+    control_channel: str = ""
+    physical_channels: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +164,10 @@ class Backup:
     warnings: list[str] = field(default_factory=list)
     #: Users, roles, grants and privilege groups; None when they were not backed up.
     rbac: Rbac | None = None
+    #: What a flush of everything left behind; None when collections were flushed one by one.
+    flush_all: FlushAll | None = None
+    #: How the data is kept: empty for binlogs, :data:`SNAPSHOT` for bundles that Milvus has written.
+    format: str = ""
 
     @property
     def size(self) -> int:

@@ -1,32 +1,36 @@
 """The meta files of a backup → dataclasses: pure functions.
 
-Reads every generation that ``milvus-backup`` wrote in binlog format, from 0.1 to HEAD, and trusts none of them: types, ranges and
-contradictions are checked, and paths are never taken from a file but built from ids.
+Reads every generation that ``milvus-backup`` wrote, from 0.1 to HEAD, in binlog format and in that of snapshots, and trusts none of them:
+types, ranges and contradictions are checked, and paths are built from ids. The one that is taken from a file, that of a snapshot's
+metadata, must have the shape that Milvus gives it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from . import layout, rbac, schema
+from . import layout, rbac, schema, snapshot_plan
 from .errors import BackupDamaged, UnsupportedFormat
 from .jsonreader import MAX_INT64, MAX_UINT64, Node
-from .meta import Backup, Collection, Database, FieldLogs, Index, Log, Partition, Segment
+from .meta import SNAPSHOT, Backup, Collection, Database, FieldLogs, FlushAll, Index, Log, Partition, Segment, SnapshotBackup
 from .names import DEFAULT_DATABASE, CollectionName
 
 
 def from_files(files: Mapping[str, bytes]) -> Backup:
-    """Return the backup that the meta files describe: full_meta.json where present, else the four level files.
+    """Return the backup that the meta files describe: full_meta.json where present, else the four level files, in snapshot format two.
 
-    Raises BackupDamaged for anything unreadable and UnsupportedFormat for formats other than binlogs.
+    Raises BackupDamaged for anything unreadable and UnsupportedFormat for formats other than binlogs and snapshots.
     """
     if "full_meta.json" in files:
         return from_document(Node.parse(files["full_meta.json"], "full_meta.json"))
+    if {"backup_meta.json", "collection_meta.json"} <= files.keys():
+        root = Node.parse(files["backup_meta.json"], "backup_meta.json")
+        if _format(root) == SNAPSHOT:
+            nodes = Node.parse(files["collection_meta.json"], "collection_meta.json").nodes("infos")
+            return _read_backup(root, [_read_collection(node, None, SNAPSHOT) for node in nodes])
     missing = [file for file in layout.META_FILES[1:] if file not in files]
     if missing:
         raise BackupDamaged(f"the backup has neither full_meta.json nor {', '.join(missing)}; its meta is incomplete")
-    root = Node.parse(files["backup_meta.json"], "backup_meta.json")
-    _refuse_other_formats(root)
     levels = {file: list(Node.parse(files[file], file).nodes("infos")) for file in layout.META_FILES[1:4]}
     segments: dict[tuple[int, int], list[Node]] = {}
     for node in levels["segment_meta.json"]:
@@ -52,15 +56,18 @@ def from_files(files: Mapping[str, bytes]) -> Backup:
 
 def from_document(root: Node) -> Backup:
     """Return the backup that a full_meta.json document describes."""
-    _refuse_other_formats(root)
-    return _read_backup(root, [_read_collection(node, None) for node in root.nodes("collection_backups")])
+    found = _format(root)
+    return _read_backup(root, [_read_collection(node, None, found) for node in root.nodes("collection_backups")])
 
 
-def _refuse_other_formats(root: Node) -> None:
-    if found := root.string("format"):
+def _format(root: Node) -> str:
+    found = root.string("format")
+    if found not in ("", SNAPSHOT):
         raise UnsupportedFormat(
-            f"backup {root.string('name')!r} was taken in the {found!r} format; this version restores backups in binlog format only"
+            f"backup {root.string('name')!r} was taken in the {found!r} format; this version knows backups in binlog and in snapshot format. "
+            "Restore it with a newer version"
         )
+    return found
 
 
 def _read_backup(root: Node, collections: list[Collection], warnings: list[str] | None = None) -> Backup:
@@ -71,6 +78,7 @@ def _read_backup(root: Node, collections: list[Collection], warnings: list[str] 
     _once(root, "collection", (collection.name for collection in collections))
     _once(root, "collection id", (collection.collection_id for collection in collections))
     found = root.value.get("rbac_meta")
+    messages = root.strings("flush_all_msgs_base64")
     return Backup(
         root.string("id"),
         root.string("name"),
@@ -79,6 +87,8 @@ def _read_backup(root: Node, collections: list[Collection], warnings: list[str] 
         databases,
         warnings or [],
         None if found is None else rbac.from_json(found, f"{root.where}.rbac_meta"),
+        FlushAll(messages, root.string("control_channel_name"), root.items("physical_channel_names", str)) if messages else None,
+        root.string("format"),
     )
 
 
@@ -90,7 +100,7 @@ def _once(node: Node, what: str, identities: Iterable[object]) -> None:
         seen.add(identity)
 
 
-def _read_collection(node: Node, partitions: Mapping[int, list[Partition]] | None) -> Collection:
+def _read_collection(node: Node, partitions: Mapping[int, list[Partition]] | None, format_: str = "") -> Collection:
     name = CollectionName(node.string("db_name") or DEFAULT_DATABASE, node.string("collection_name"))
     if not name.collection:
         raise node.wrong("collection_name", "a collection name")
@@ -106,6 +116,8 @@ def _read_collection(node: Node, partitions: Mapping[int, list[Partition]] | Non
     l0_segments = [_read_segment(segment, layout.ALL_PARTITIONS) for segment in node.nodes("l0_segments")]
     _once(node, "partition", (partition.partition_id for partition in own))
     _once(node, "partition", (partition.name for partition in own))
+    if format_ == SNAPSHOT and (l0_segments or any(partition.segments for partition in own)):
+        raise BackupDamaged(f"{node.where} holds segments, and the backup says that it is in snapshot format")
     _once(node, "segment", (segment.segment_id for segment in (*(s for p in own for s in p.segments), *l0_segments)))
     return Collection(
         collection_id=collection_id,
@@ -129,7 +141,19 @@ def _read_collection(node: Node, partitions: Mapping[int, list[Partition]] | Non
         backup_timestamp=node.integer("backup_timestamp", high=MAX_UINT64),
         backup_physical_timestamp=node.integer("backup_physical_timestamp", high=MAX_UINT64),
         channel_checkpoints=node.strings("channel_checkpoints"),
+        snapshot=_read_snapshot(node) if format_ == SNAPSHOT else None,
     )
+
+
+def _read_snapshot(collection: Node) -> SnapshotBackup | None:
+    found = collection.value.get("snapshot_backup")
+    if found is None:
+        return None
+    node = Node(found, f"{collection.where}.snapshot_backup")
+    path = node.string("metadata_path")
+    if not snapshot_plan.is_metadata_path(path):
+        raise node.wrong("metadata_path", f"{snapshot_plan.BUNDLE}/…/snapshots/<collection id>/metadata/<snapshot id>.json")
+    return SnapshotBackup(path, node.integer("total_files"), node.integer("total_bytes"))
 
 
 def _read_partition(node: Node, segments: list[Node]) -> Partition:

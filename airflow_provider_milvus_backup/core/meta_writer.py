@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from . import layout, rbac
-from .meta import Backup, Collection, FieldLogs, Partition, Segment
+from .meta import SNAPSHOT, Backup, Collection, FieldLogs, Partition, Segment
 
 
 def to_files(backup: Backup, milvus_root: str) -> Iterator[tuple[str, bytes]]:
     """Iterate over (file name, content) in the order to write them: full_meta.json first, the commit mark backup_meta.json last.
 
-    One at a time, because two of them name every object. ``milvus_root`` is the root path of the source Milvus, which ``log_path``
+    In snapshot format there is none about partitions and segments. One at a time, because two of them name every object. ``milvus_root`` is the root path of the source Milvus, which ``log_path``
     records.
     """
     yield "full_meta.json", to_json(full_meta(backup, milvus_root))
@@ -26,6 +27,9 @@ def to_files(backup: Backup, milvus_root: str) -> Iterator[tuple[str, bytes]]:
         for collection in backup.collections
     ]
     yield "collection_meta.json", to_json({"infos": levels})
+    if backup.format == SNAPSHOT:  # there are no segments, and milvus-backup writes no files about them either
+        yield "backup_meta.json", to_json(_head(backup))
+        return
     partitions = [(collection, partition) for collection in backup.collections for partition in collection.partitions]
     yield "partition_meta.json", to_json({"infos": [_partition(collection, partition) for collection, partition in partitions]})
     yield (
@@ -40,7 +44,19 @@ def full_meta(backup: Backup, milvus_root: str) -> dict[str, Any]:
     databases = [_kept({"db_name": d.name, "db_id": d.database_id, "properties": _pairs(d.properties)}) for d in backup.databases]
     collections = (_full_collection(backup, collection, milvus_root) for collection in backup.collections)
     users = {} if backup.rbac is None else {"rbac_meta": rbac.to_json(backup.rbac)}
-    return {**_head(backup), "collection_backups": collections, "database_backups": databases, **users}
+    return {**_head(backup), "collection_backups": collections, "database_backups": databases, **users, **_flush_all(backup)}
+
+
+def _flush_all(backup: Backup) -> dict[str, Any]:
+    if not (flushed := backup.flush_all):
+        return {}
+    return _kept(
+        {
+            "flush_all_msgs_base64": flushed.messages,
+            "control_channel_name": flushed.control_channel,
+            "physical_channel_names": flushed.physical_channels,
+        }
+    )
 
 
 def _full_collection(backup: Backup, c: Collection, root: str) -> dict[str, Any]:
@@ -77,7 +93,8 @@ def _piece(value: Any) -> bytes:
 
 
 def _head(b: Backup) -> dict[str, Any]:
-    return {"id": b.backup_id, "state_code": 0, "name": b.name, "size": b.size, "milvus_version": b.server_version}
+    head = {"id": b.backup_id, "state_code": 0, "name": b.name, "size": b.size, "milvus_version": b.server_version}
+    return {**head, **_kept({"format": b.format})}
 
 
 def _collection(backup: Backup, c: Collection) -> dict[str, Any]:
@@ -115,6 +132,7 @@ def _collection(backup: Backup, c: Collection) -> dict[str, Any]:
                 "virtual_channel_names": c.virtual_channels,
                 "physical_channel_names": c.physical_channels,
                 "aliases": c.aliases,
+                "snapshot_backup": None if c.snapshot is None else _kept(asdict(c.snapshot)),
             }
         ),
         "size": c.size,

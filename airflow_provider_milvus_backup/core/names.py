@@ -121,8 +121,11 @@ def restore_of(name: CollectionName) -> str:
 def is_built_for(name: CollectionName, target: CollectionName) -> bool:
     """Return whether ``name`` is what some restore builds, or waits to drop, for this target."""
     begin, mark, _ = name.collection.rpartition(_BUILDING)
-    return bool(mark and restore_of(name)) and name.database == target.database and begin == target.collection[: len(begin)] and (
-        begin == target.collection or len(name.collection) == MAX_COLLECTION_NAME
+    return (
+        bool(mark and restore_of(name))
+        and name.database == target.database
+        and begin == target.collection[: len(begin)]
+        and (begin == target.collection or len(name.collection) == MAX_COLLECTION_NAME)
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +11,15 @@ from .copier import Copy
 from .errors import BackupDamaged, ConfigError, SourceChanged
 from .jsonreader import Node
 from .names import check_backup_name
+from .segment_logs import NamedLogs
 from .server import ServerSegment
 from .store import StoredObject
 
 PLAN_FILE = "plan.json"
 PLAN_VERSION = 1
 
-FLUSH, SKIP_FLUSH, META_ONLY = "flush", "skip_flush", "meta_only"
-STRATEGIES = (FLUSH, SKIP_FLUSH, META_ONLY)
+FLUSH, FLUSH_ALL, SKIP_FLUSH, META_ONLY = "flush", "flush_all", "skip_flush", "meta_only"
+STRATEGIES = (FLUSH, FLUSH_ALL, SKIP_FLUSH, META_ONLY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +91,20 @@ class BackupPlan:
 
 
 def pair(
-    segments: Iterable[ServerSegment], inserts: Iterable[StoredObject], deltas: Iterable[StoredObject], root: str
+    segments: Iterable[ServerSegment],
+    inserts: Iterable[StoredObject],
+    deltas: Iterable[StoredObject],
+    root: str,
+    named: Mapping[int, NamedLogs] | None = None,
+    *,
+    levels: bool = True,
 ) -> list[meta.Segment]:
     """Return the segments with their files, in id order; objects of segments that Milvus does not report are left out.
 
     Raises SourceChanged that names the segment when its fields have different numbers of files, or when it has rows and no files.
+
+    :param named: what Milvus says belongs to each segment; other objects in their directories are left out too
+    :param levels: whether Milvus says which segments are L0; those of 2.4.0 to 2.4.6 are known by having delta logs alone
     """
     reported = {segment.segment_id: segment for segment in segments}
     insert_logs: dict[int, dict[int, list[meta.Log]]] = {}
@@ -105,6 +115,9 @@ def pair(
     for item in deltas:
         if (delta_ids := layout.parse_delta(root, item.key)) and _belongs(reported, delta_ids[2], delta_ids[1]):
             delta_logs.setdefault(delta_ids[2], []).append(meta.Log(delta_ids[3], item.size, item.etag))
+    if named is not None:
+        for segment_id in reported:
+            _keep_named(segment_id, named[segment_id], insert_logs.setdefault(segment_id, {}), delta_logs)
     paired = []
     for segment_id in sorted(reported):
         segment = reported[segment_id]
@@ -120,12 +133,31 @@ def pair(
                 inserts=[meta.FieldLogs(field_id, sorted(logs)) for field_id, logs in sorted(fields.items())],
                 deltas=[meta.FieldLogs(0, sorted(delta_logs[segment_id]))] if segment_id in delta_logs else [],
                 group_id=None if segment.partition_id == layout.ALL_PARTITIONS else segment_id,
-                is_l0=segment.is_l0,
-                v_channel=segment.v_channel,
+                is_l0=segment.is_l0 or segment.partition_id == layout.ALL_PARTITIONS or not (levels or segment.rows or fields),
+                v_channel=(named[segment_id].v_channel if named else "") or segment.v_channel,
                 storage_version=segment.storage_version,
             )
         )
     return paired
+
+
+def _keep_named(segment_id: int, named: NamedLogs, inserts: dict[int, list[meta.Log]], deltas: dict[int, list[meta.Log]]) -> None:
+    """Keep the logs that Milvus names; raises SourceChanged when one of them is not in the bucket."""
+    missing = []
+    for field_id in {*inserts, *named.inserts}:
+        wanted = named.inserts.get(field_id, frozenset())
+        inserts[field_id] = [log for log in inserts.get(field_id, []) if log.log_id in wanted]
+        missing += sorted(wanted - {log.log_id for log in inserts[field_id]})
+        if not wanted:
+            del inserts[field_id]
+    kept = [log for log in deltas.pop(segment_id, []) if log.log_id in named.deltas]
+    missing += sorted(named.deltas - {log.log_id for log in kept})
+    if kept:
+        deltas[segment_id] = kept
+    if missing:
+        raise SourceChanged(
+            f"Milvus names logs {missing[:5]} of segment {segment_id}, which are not in its directory; it was just compacted"
+        )
 
 
 def _belongs(reported: dict[int, ServerSegment], segment_id: int, partition_id: int) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from . import layout, meta, meta_reader
-from .errors import BackupNotFound, NotInStorage
+from . import layout, meta, meta_reader, raw_schema
+from .errors import BackupDamaged, BackupNotFound, NotInStorage
 from .jsonreader import Node
 from .names import check_backup_name
+from .report import Reporter
 from .store import ObjectStore
 
 #: No meta file is larger; guards against reading something else.
@@ -36,6 +37,18 @@ def read_backup(store: ObjectStore, name: str) -> meta.Backup:
         if file == "full_meta.json":
             break
     return meta_reader.from_files(files)
+
+
+def read_schemas(store: ObjectStore, backup: meta.Backup, reporter: Reporter) -> dict[int, bytes]:
+    """Return the schemas that Milvus described when the backup was made, by collection id; none for a backup of the official tool."""
+    key = layout.provider_key(store.location.root_path, backup.name, raw_schema.SCHEMAS_FILE)
+    try:
+        return raw_schema.from_file(store.read(key, MAX_META_BYTES), backup.backup_id)
+    except NotInStorage:
+        return {}
+    except BackupDamaged as error:
+        reporter.warn(f"{error}; collections are created from the meta of the official format alone")
+        return {}
 
 
 def committed(store: ObjectStore, name: str) -> tuple[str | None, str]:

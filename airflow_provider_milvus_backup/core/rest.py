@@ -137,11 +137,12 @@ def client_options(address: MilvusAddress) -> dict[str, Any]:
     url = base_url(address)
     options: dict[str, Any] = {"base_url": url, "trust_env": False}
     if url.startswith("https:"):
-        options["verify"] = _tls(address)
+        options["verify"] = tls(address)
     return options
 
 
-def _tls(address: MilvusAddress) -> ssl.SSLContext:
+def tls(address: MilvusAddress) -> ssl.SSLContext:
+    """Return how to check Milvus's certificate, and the one to show; raises ConfigError for files that cannot be used."""
     for path, purpose in ((address.ca_cert, "ca_cert"), (address.client_key, "client_key"), (address.client_cert, "client_cert")):
         if path:
             read_pem(path, f"{purpose} of {address}")

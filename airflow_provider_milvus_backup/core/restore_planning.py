@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from . import layout, meta, targets
+from .creating import check_creatable
+from .databases import is_encrypted
 from .ends import Ends
-from .errors import ConfigError
+from .errors import ConfigError, UnsupportedFormat
+from .flushing import point_in_time
 from .job_planning import JobRules, Places, is_folded, plan_jobs
 from .names import building_name, parse_selection, select
 from .names import targets as rename
-from .reader import read_backup
+from .rbac_transfer import backup_rbac
+from .reader import read_backup, read_schemas
 from .report import counted
 from .report import size as written
 from .restore_plan import APPEND, RestoreOptions, alias_targets, check_objects, check_server, partitions_to_load
@@ -33,6 +38,9 @@ def plan(ends: Ends, backup_name: str, restore_id: str, options: RestoreOptions,
     collections = [by_name[source] for source in chosen]
     ends.server.check_release()
     check_server(backup, collections, ends.server.capabilities, allow_downgrade=options.allow_downgrade)
+    _check_databases(backup, collections)
+    if options.restore_rbac:
+        _check_rbac(ends, backup)
     existing = targets.existing(ends.server, names.values())
     targets.check_targets(ends.server, names, by_name, existing, options.if_exists)
     if options.restore_aliases:
@@ -41,9 +49,12 @@ def plan(ends: Ends, backup_name: str, restore_id: str, options: RestoreOptions,
     state = RestoreState(restore_id, backup_name, [], backup.backup_id, started=time.time(), options=options.to_text(), round=round_)
     binlogs = layout.binlogs_dir(ends.backups.location.root_path, backup_name)
     rules = JobRules.of(ends.server.capabilities, ends.door.per_job, ends.settings.max_job_bytes)
+    schemas = read_schemas(ends.backups, backup, ends.reporter)
     for source, name in names.items():
         collection = by_name[source]
         append = options.if_exists == APPEND and name in existing
+        if not append:
+            check_creatable(ends.server, collection, schemas.get(collection.collection_id))
         target = Target(
             source,
             name,
@@ -51,7 +62,7 @@ def plan(ends: Ends, backup_name: str, restore_id: str, options: RestoreOptions,
             append,
             load=partitions_to_load(collection, options.load),
             aliases=collection.aliases if options.restore_aliases else [],
-            end_ts=_end_ts(collection, options),
+            end_ts=_end_ts(backup, collection, options),
         )
         if not options.meta_only:
             listed = {
@@ -74,12 +85,32 @@ def plan(ends: Ends, backup_name: str, restore_id: str, options: RestoreOptions,
     return state
 
 
-def _end_ts(collection: meta.Collection, options: RestoreOptions) -> int:
+def _end_ts(backup: meta.Backup, collection: meta.Collection, options: RestoreOptions) -> int:
     if not options.cut_at_flush:
         return 0
-    if not collection.backup_timestamp:
+    # A collection that was planned again has a flush of its own.
+    moment = collection.backup_timestamp or (point_in_time(backup.flush_all) if backup.flush_all else 0)
+    if not moment:
         raise ConfigError(
-            f"cut_at_flush: the backup does not say when {collection.name} was flushed, because it was made with strategy skip_flush or "
-            "by a bulk flush; restore without it"
+            f"cut_at_flush: backup {backup.name!r} does not say when {collection.name} was flushed, because it was made without a flush; "
+            "restore without cut_at_flush"
         )
-    return collection.backup_timestamp
+    return moment
+
+
+def _check_databases(backup: meta.Backup, collections: Sequence[meta.Collection]) -> None:
+    used = {collection.name.database for collection in collections}
+    if encrypted := [database.name for database in backup.databases if database.name in used and is_encrypted(database)]:
+        raise UnsupportedFormat(
+            f"database {encrypted[0]!r} of backup {backup.name!r} is encrypted, and its files can only be read with a key that is not "
+            "in the backup; restore collections of other databases, or use milvus-backup"
+        )
+
+
+def _check_rbac(ends: Ends, backup: meta.Backup) -> None:
+    """Raise what would keep users and roles from being restored at the end, before anything was changed."""
+    if backup.rbac is None:
+        raise ConfigError(
+            f"restore_rbac: backup {backup.name!r} has no users and roles, because it was made without include_rbac; restore without it"
+        )
+    backup_rbac(ends.server)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from . import schema
 from .capabilities import SUPPORTED, Capabilities, Capability, is_release
 from .errors import ServerError, UnsupportedServer
 from .meta import Index
@@ -197,6 +196,15 @@ class MilvusServer(MilvusRpc):
         )
         return bool(self._call("GetFlushState", request, f"ask whether {name} is flushed", name.database).flushed)
 
+    def flush_all(self) -> Any:
+        """Flush all collections of the cluster and return FlushAllResponse; with 2.6.11 and later it has a message by channel."""
+        return self._call("FlushAll", messages().FlushAllRequest(), "flush all collections")
+
+    def flush_all_done(self, times: Mapping[str, int]) -> bool:
+        """Return whether everything up to these hybrid timestamps, by physical channel, is durable."""
+        request = messages().GetFlushAllStateRequest(flush_all_tss=times)
+        return bool(self._call("GetFlushAllState", request, "ask whether all collections are flushed").flushed)
+
     # ---- changing ----------------------------------------------------------------------------------------------------------
 
     def create_database(self, database: str, properties: Sequence[tuple[str, str]] = ()) -> None:
@@ -210,28 +218,6 @@ class MilvusServer(MilvusRpc):
         """Drop a database; Milvus refuses when there are collections in it."""
         request = messages().DropDatabaseRequest(db_name=database)
         self._call("DropDatabase", request, f"drop database {database!r}", done=lambda: database not in self.databases())
-
-    def create_collection(
-        self,
-        name: CollectionName,
-        document: dict[str, Any],
-        *,
-        shards: int,
-        consistency_level: int,
-        properties: Sequence[tuple[str, str]],
-        partitions: int,
-    ) -> None:
-        """Create a collection from the meta JSON of its schema; ``partitions`` counts only with a partition key, else 0."""
-        request = messages().CreateCollectionRequest(
-            collection_name=name.collection,
-            schema=schema.to_proto(document, name.collection).SerializeToString(),
-            shards_num=shards,
-            consistency_level=consistency_level,
-            num_partitions=partitions,
-        )
-        for key, value in properties:
-            request.properties.add(key=key, value=value)
-        self._call("CreateCollection", request, f"create collection {name}", name.database)
 
     def create_partition(self, name: CollectionName, partition: str) -> None:
         """Create a partition."""

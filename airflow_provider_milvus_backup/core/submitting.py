@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from . import imports, targets
+from . import databases, imports, meta, targets
 from .ends import Ends
 from .errors import RestoreError, ServerError, ServerUnreachable
 from .names import CollectionName
 from .patience import Backoff
-from .reader import read_backup
+from .reader import read_backup, read_schemas
 from .report import counted
 from .restore_plan import RestoreOptions
 from .restore_state import Job, RestoreState, Target
@@ -76,14 +76,20 @@ def _make(ends: Ends, state: RestoreState, unmade: Sequence[Target], go_on: str)
     if state.staged:
         stage(ends, state, [(target, collections[target.source]) for target in unmade])
     there = set(ends.server.databases())
-    for database in sorted({target.name.database for target in unmade} - there):
-        ends.server.create_database(database)
-        state.databases.append(database)
-        ends.reporter.line(f"created database {database!r}")
-    options = RestoreOptions.from_text(state.options)
+    backed_up = {database.name: database for database in backup.databases}
+    for database, source in sorted({target.name.database: target.source.database for target in unmade}.items()):
+        if database not in there:
+            properties, left_out = databases.to_create(backed_up.get(source, meta.Database(source)))
+            ends.server.create_database(database, properties)
+            state.databases.append(database)
+            ends.reporter.line(f"created database {database!r}")
+            for line in left_out:
+                ends.reporter.warn(line)
+    options, schemas = RestoreOptions.from_text(state.options), read_schemas(ends.backups, backup, ends.reporter)
     for target in unmade:
         ends.patience.check(f"collections were being created. {go_on}")
-        targets.make(ends.server, target, collections[target.source], options, ends.reporter)
+        collection = collections[target.source]
+        targets.make(ends.server, target, collection, options, ends.reporter, raw=schemas.get(collection.collection_id))
         if target.append:
             target.before = ends.door.ids(target.building)
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any
 
 from . import layout, meta, schema
-from .errors import ConfigError, SourceChanged
+from .capabilities import Capability
+from .doors import Door, open_door
+from .errors import ConfigError, ServerUnreachable, SourceChanged, UnsupportedFormat, UnsupportedServer
 from .names import CollectionName, restore_of, select
 from .patience import Patience
 from .plan import META_ONLY, BackupPlan, pair
-from .report import Reporter, counted, duration
+from .report import Reporter, counted
+from .restore_plan import NEWEST_STORAGE
+from .segment_logs import NamedLogs, named_logs
 from .server import Flushed, MilvusServer
 from .settings import Settings
 from .store import ObjectStore
@@ -31,6 +34,7 @@ class Survey:
     source: ObjectStore
     reporter: Reporter
     patience: Patience
+    _door: Door | None = field(default=None, init=False)
 
     def check_places(self, backups: ObjectStore) -> None:
         """Raise ConfigError where Milvus's garbage collector would take backups for data of its own that it has forgotten."""
@@ -59,18 +63,6 @@ class Survey:
             f"Milvus {self.server.version} at {self.settings.milvus}: {len(chosen)} of {counted(len(available), 'collection')}"
         )
         return chosen
-
-    def flush(self, collections: Sequence[CollectionName]) -> dict[CollectionName, Flushed]:
-        """Make everything written so far durable; returns when it is."""
-        started = time.monotonic()
-        flushed = {collection: self.server.flush(collection) for collection in collections}
-        waiting, pause = dict(flushed), 0.1
-        while waiting := {c: f for c, f in waiting.items() if not self.server.flush_done(c, f)}:
-            self.patience.pause(pause, f"Milvus was flushing {', '.join(map(str, list(waiting)[:5]))}; a retry begins with the flush again")
-            pause = min(1.0, pause * 1.3)
-            self.reporter.progress(f"waiting for Milvus to flush {len(waiting)} of {counted(len(collections), 'collection')}")
-        self.reporter.line(f"flushed {counted(len(collections), 'collection')} in {duration(time.monotonic() - started)}")
-        return flushed
 
     def collection(self, name: CollectionName, described: Any, flushed: Flushed | None, strategy: str) -> meta.Collection:
         """Return the meta of one collection; its segments are those of this moment.
@@ -142,9 +134,16 @@ class Survey:
 
     def _segments(self, name: CollectionName, collection_id: int) -> list[meta.Segment]:
         root = self.source.location.root_path
+        self._refuse_running_imports(name)
         reported = self.server.segments(name)
         if not reported:
             return []
+        if newer := [segment for segment in reported if segment.storage_version > NEWEST_STORAGE]:
+            raise UnsupportedFormat(
+                f"{name} has segments in storage version {newer[0].storage_version}, whose data lies behind manifests that a copy of "
+                "binlogs would miss; ask for format='snapshot', or leave this collection out"
+            )
+        named = self._named(name, collection_id, [segment.segment_id for segment in reported])
         inserts = self.source.objects(layout.source_dir(root, layout.INSERT, collection_id))
         first = list(islice(inserts, 1))  # not all in one list: there may be millions
         deltas = self.source.objects(layout.source_dir(root, layout.DELTA, collection_id))
@@ -156,4 +155,28 @@ class Survey:
                 f"{layout.source_dir(root, layout.INSERT, collection_id)!r}: correct bucket_name {self.source.location.bucket!r} or "
                 f"root_path {root!r} of {self.settings.milvus.label or 'the Milvus connection'}"
             )
-        return pair(reported, chain(first, inserts), deltas, root)
+        paired = pair(reported, chain(first, inserts), deltas, root, named, levels=self.server.can(Capability.SEGMENT_LEVEL))
+        self._refuse_running_imports(name)
+        return paired
+
+    def _refuse_running_imports(self, name: CollectionName) -> None:
+        """Raise SourceChanged while rows are imported: 2.6 and later list their segments before the import is complete."""
+        if not self.server.can(Capability.IMPORTING_LISTED):
+            return
+        if self._door is None:
+            self._door = open_door(self.server, self.reporter)
+        if self._door.running(name):
+            raise SourceChanged(f"rows are being imported into {name}; back it up when its import jobs have ended")
+
+    def _named(self, name: CollectionName, collection_id: int, segment_ids: list[int]) -> dict[int, NamedLogs] | None:
+        """Return what Milvus says belongs to each segment, None where it does not say."""
+        if not self.server.can(Capability.SEGMENTS_DESCRIBE):
+            return None
+        try:
+            return named_logs(self.server, name, collection_id, segment_ids)
+        except (UnsupportedServer, ServerUnreachable) as error:
+            self.server.capabilities.learn(Capability.SEGMENTS_DESCRIBE, works=False)
+            self.reporter.warn(
+                f"what belongs to each segment is taken from a listing of the bucket, because Milvus cannot be asked: {error}"
+            )
+            return None

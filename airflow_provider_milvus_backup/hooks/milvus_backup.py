@@ -200,29 +200,41 @@ class MilvusBackupHook(BaseHook):
         strategy: str = "flush",
         if_exists: str = "fail",
         *,
+        include_rbac: bool = False,
+        gc_pause: str | None = None,
         timeout: float | None = None,
     ) -> dict[str, Any]:
         """Back up the selected collections, everything when none are named, and return the summary.
 
         :param collections: ``coll``, ``db.coll``, ``db.*``; a list, or a string with commas
-        :param strategy: ``flush`` (everything written so far), ``skip_flush`` (what is already flushed) or ``meta_only`` (no data)
+        :param strategy: ``flush`` (each collection as of its own flush), ``flush_all`` (all collections as of one moment; Milvus 2.6.11 and
+            later), ``skip_flush`` (what is already flushed) or ``meta_only`` (no data)
         :param if_exists: a finished backup has the name: ``fail``; ``skip``: return its summary; ``replace``: make it anew and remove the
             old one after the commit. ``resume`` goes on with an unfinished attempt of somebody else
+        :param include_rbac: users, roles, grants and privilege groups of the cluster, too (Milvus 2.4.9 and later)
+        :param gc_pause: pause Milvus's garbage collection meanwhile: ``auto`` (try, and warn), ``require`` or ``off``; by default as
+            backup.yaml says, else ``auto``
         :param timeout: seconds the backup may take
         """
-        with self._backup_run(timeout) as run:
-            return run.backup(backup_name, collections, strategy, if_exists).to_dict()
+        with self._backup_run(timeout, gc_pause) as run:
+            return run.backup(backup_name, collections, strategy, if_exists, include_rbac=include_rbac).to_dict()
 
     def plan_backup(
-        self, backup_name: str, collections: str | Sequence[str] | None = None, strategy: str = "flush", if_exists: str = "fail"
+        self,
+        backup_name: str,
+        collections: str | Sequence[str] | None = None,
+        strategy: str = "flush",
+        if_exists: str = "fail",
+        *,
+        include_rbac: bool = False,
     ) -> BackupPlan:
         """Flush and list; the first of the three phases of :meth:`backup`."""
-        with self._backup_run() as run, run.writing(backup_name), run.reporter.phase("Plan"):
-            return run.plan(backup_name, collections, strategy, if_exists)
+        with self._backup_run(gc_pause="off") as run, run.writing(backup_name), run.reporter.phase("Plan"):
+            return run.plan(backup_name, collections, strategy, if_exists, include_rbac=include_rbac)
 
-    def copy_backup(self, plan: BackupPlan) -> None:
+    def copy_backup(self, plan: BackupPlan, *, gc_pause: str | None = None) -> None:
         """Copy what is not there yet; the second phase."""
-        with self._backup_run() as run, run.writing(plan.backup.name), run.reporter.phase("Copy"):
+        with self._backup_run(gc_pause=gc_pause) as run, run.writing(plan.backup.name), run.reporter.phase("Copy"):
             run.copy(plan)
 
     def commit_backup(self, plan: BackupPlan) -> dict[str, Any]:
@@ -297,11 +309,13 @@ class MilvusBackupHook(BaseHook):
     # ---- the engine --------------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _backup_run(self, timeout: float | None = None) -> Iterator[BackupRun]:
+    def _backup_run(self, timeout: float | None = None, gc_pause: str | None = None) -> Iterator[BackupRun]:
         from airflow_provider_milvus_backup.core.backup import BackupRun
+        from airflow_provider_milvus_backup.core.gc_pause import GC_AUTO, GC_OFF
         from airflow_provider_milvus_backup.core.patience import Patience
 
-        run = BackupRun.open(self.settings, self._reporter(), Patience(self._stop, timeout), self.owner)
+        default = GC_OFF if self._backup_yaml.pause_gc is False else GC_AUTO
+        run = BackupRun.open(self.settings, self._reporter(), Patience(self._stop, timeout), self.owner, gc_pause or default)
         run.server.answered = self._answered
         try:
             yield run

@@ -20,14 +20,25 @@ class MilvusBackupOperator(MilvusBaseOperator):
     :param backup_name: letters, digits and underscores; by default made from DAG, run and task
         (``nightly_20261122T020000_docs``), the same in every try of a task instance
     :param collections: ``coll``, ``db.coll`` or ``db.*``, as a list or a string with commas; nothing means everything
-    :param strategy: ``flush``: everything written before the task started; ``skip_flush``: what Milvus has already flushed;
-        ``meta_only``: schemas and indexes without data
+    :param strategy: ``flush``: everything written before the task started, each collection as of its own flush; ``flush_all``: all
+        collections as of one moment (Milvus 2.6.11 and later); ``skip_flush``: what Milvus has already flushed; ``meta_only``: schemas and
+        indexes without data
     :param if_exists: a finished backup has the name: ``fail``; ``skip``: return its summary; ``replace``: make it anew and remove the old
         one after the commit. ``resume`` goes on with an unfinished attempt of somebody else. A retry always goes on with its own
+    :param include_rbac: users, roles, grants and privilege groups of the cluster, too (Milvus 2.4.9 and later)
+    :param gc_pause: pause Milvus's garbage collection while objects are copied: ``auto`` (try, and warn), ``require`` or ``off``; by
+        default as backup.yaml says, else ``auto``
     :param timeout: seconds (or a timedelta) that one try may take; by default as long as it needs
     """
 
-    template_fields: Sequence[str] = ("backup_name", "collections", "strategy", "if_exists", *MilvusBaseOperator.template_fields)
+    template_fields: Sequence[str] = (
+        "backup_name",
+        "collections",
+        "strategy",
+        "if_exists",
+        "gc_pause",
+        *MilvusBaseOperator.template_fields,
+    )
     template_fields_renderers = {"collections": "json", "config": "yaml"}  # noqa: RUF012 (as in every Airflow operator)
     ui_color = "#e0f2fe"
 
@@ -38,6 +49,8 @@ class MilvusBackupOperator(MilvusBaseOperator):
         collections: str | Sequence[str] | None = None,
         strategy: str = "flush",
         if_exists: str = "fail",
+        include_rbac: bool = False,
+        gc_pause: str | None = None,
         timeout: float | timedelta | None = None,
         **kwargs: Any,
     ) -> None:
@@ -46,6 +59,8 @@ class MilvusBackupOperator(MilvusBaseOperator):
         self.collections = collections
         self.strategy = strategy
         self.if_exists = if_exists
+        self.include_rbac = include_rbac
+        self.gc_pause = gc_pause
         self.timeout = timeout
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -54,4 +69,12 @@ class MilvusBackupOperator(MilvusBaseOperator):
         self.log.info("backing up as %r", name)
         with fail_without_retry():
             self.take_up(context)
-            return self.hook.backup(name, self.collections, self.strategy, self.if_exists, timeout=seconds(self.timeout, "timeout"))
+            return self.hook.backup(
+                name,
+                self.collections,
+                self.strategy,
+                self.if_exists,
+                include_rbac=self.include_rbac,
+                gc_pause=self.gc_pause,
+                timeout=seconds(self.timeout, "timeout"),
+            )

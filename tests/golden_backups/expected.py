@@ -1,7 +1,4 @@
-"""What each golden backup holds, written by hand: what a reader must find, value by value.
-
-``head-snapshot`` has no segments and is not here.
-"""
+"""What each golden backup holds, written by hand, value by value; ``head-snapshot`` has no segments and is not here."""
 
 from __future__ import annotations
 
@@ -17,6 +14,7 @@ from .shapes import (
     DELETED,
     DOCS,
     EVENTS,
+    FLUSHED,
     KEY,
     NESTED,
     PASSAGES,
@@ -273,6 +271,7 @@ EXPECTED: dict[str, Backup] = {
             ),
         ],
         [DEFAULT_DATABASE, Database("shop", B + 7, [("cipher.ezID", "9"), ("cipher.key", "k")])],
+        flush_all=FLUSHED,
     ),
     "head-l0": Backup(
         UUID + "08",

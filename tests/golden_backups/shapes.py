@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_milvus_backup.core.meta import Collection, FieldLogs, Index, Log, Partition, Segment
+from airflow_provider_milvus_backup.core.meta import Collection, FieldLogs, FlushAll, Index, Log, Partition, Segment
 from airflow_provider_milvus_backup.core.names import CollectionName
 
 B = 446_108_000_000_000_000  # all ids are near it, above what a float can hold
@@ -118,3 +118,11 @@ def only(collection: int, database: str, fields: list[dict[str, Any]], partition
     schema = {"name": name, "fields": fields, "properties": properties, **schema}
     more = {"shards": 1, "consistency_level": 2, **more}
     return Collection(collection, CollectionName(database, name), schema, partitions=partitions, **more)
+
+
+#: The one moment of a bulk flush, by physical channel.
+FLUSHED = FlushAll(
+    {"by-dev-rootcoord-dml_0": "CgIIAQ==", "by-dev-rootcoord-dml_1": "CgIIAg=="},
+    "by-dev-rootcoord-dml_0_vcchan",
+    ["by-dev-rootcoord-dml_0", "by-dev-rootcoord-dml_1"],
+)

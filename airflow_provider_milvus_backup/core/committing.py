@@ -1,0 +1,82 @@
+"""The end of a backup: prove that everything is there, write the meta files, remove what the backup replaces."""
+
+from __future__ import annotations
+
+from . import layout, meta, meta_writer, reuse
+from .attempt import ATTEMPT_FILE, Attempt
+from .errors import BackupError, BackupExists, NotInStorage, ObjectChanged, TakenOver
+from .lease import Lease, in_use
+from .plan import BackupPlan
+from .reader import MAX_META_BYTES, committed
+from .report import Reporter, counted
+from .restore_plan import expected_objects
+from .store import ObjectStore
+
+
+def find_attempt(store: ObjectStore, name: str) -> Attempt | None:
+    """Return who has begun to write a backup last, None when nobody has."""
+    try:
+        return Attempt.from_json(store.read(layout.provider_key(store.location.root_path, name, ATTEMPT_FILE), MAX_META_BYTES))
+    except NotInStorage:
+        return None
+
+
+def check_copied(store: ObjectStore, plan: BackupPlan) -> None:
+    """Raise BackupError unless exactly the objects of the plan are there, each of its size."""
+    name = plan.backup.name
+    there = {item.key: item.size for item in store.objects(layout.binlogs_dir(plan.backup_root, name))}
+    wrong = [copy for copy in plan.copies() if there.pop(copy.destination, None) != copy.size]
+    extra = reuse.outside(there, plan) if plan.replaces else sorted(there)
+    if wrong or extra:
+        examples = ", ".join([copy.destination for copy in wrong[:3]] + extra[:3])
+        raise BackupError(
+            f"backup {name!r} is not what was planned: {len(wrong):,} objects are missing or have another size, {len(extra):,} are not "
+            f"part of it ({examples}); run the backup again under the same name to repair it"
+        )
+
+
+def write_meta(store: ObjectStore, plan: BackupPlan, lease: Lease | None) -> None:
+    """Write the meta files, the commit mark last.
+
+    :raises TakenOver: another run has begun to write this backup
+    :raises BackupExists: another run has committed it in this moment
+    """
+    root, name = plan.backup_root, plan.backup.name
+    attempt = find_attempt(store, name)
+    if attempt is None or attempt.backup_id != plan.backup.backup_id:
+        raise TakenOver(f"backup {name!r} is by now written by {attempt.owner if attempt else 'nobody'}; this run stops")
+    if lease:
+        lease.renew()
+    for file, content in meta_writer.to_files(plan.backup, plan.milvus_root):
+        key = layout.meta_key(root, name, file)
+        if file != layout.COMMIT_MARK:
+            store.write(key, content)
+            continue
+        try:
+            finished, etag = committed(store, name)
+            if finished is None:
+                store.create(key, content)
+            elif finished == plan.replaces:
+                store.swap(key, content, etag)
+            elif finished != plan.backup.backup_id:
+                raise ObjectChanged
+        except ObjectChanged:
+            raise BackupExists(f"backup {name!r} was committed by another run in this moment; this one stops") from None
+
+
+def object_keys(store: ObjectStore, backup: meta.Backup) -> set[str]:
+    """Return the keys of all data objects of a backup."""
+    binlogs = layout.binlogs_dir(store.location.root_path, backup.name)
+    return {key for collection in backup.collections for key, _ in expected_objects(collection, binlogs)}
+
+
+def remove_replaced(store: ObjectStore, backup: meta.Backup, lease: Lease | None, reporter: Reporter) -> None:
+    """Remove the objects that only the replaced backup needed, unless it is being restored."""
+    root, mine = store.location.root_path, lease.holding.token if lease else ""
+    readers = [str(held) for held in in_use(store, root, backup.name) if held.token != mine]
+    if readers:
+        reporter.warn(f"the replaced backup's objects stay until the next replacement, for it is in use by {', '.join(readers)}")
+        return
+    named = object_keys(store, backup)
+    removed = store.delete(item.key for item in store.objects(layout.binlogs_dir(root, backup.name)) if item.key not in named)
+    reporter.line(f"removed {counted(removed, 'object')} of the replaced backup")
