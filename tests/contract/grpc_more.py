@@ -8,7 +8,7 @@ from typing import Any
 from pymilvus.grpc_gen import common_pb2, milvus_pb2
 
 from .profiles import Profile
-from .rbac import Grant, User
+from .rbac import BUILT_IN_ROLES, ROOT, Grant, User
 from .rpcs import Base, named, rpc
 from .snapshots import COMPLETED
 
@@ -26,6 +26,11 @@ def _exports(profile: Profile) -> bool:
     return profile.snapshot_export
 
 
+def _grant(entity: Any) -> Grant:
+    grantor = entity.grantor
+    return Grant(entity.role.name, entity.object.name, entity.object_name, entity.db_name, grantor.privilege.name, grantor.user.name)
+
+
 class MoreRpcs(Base):
     """Users and snapshots."""
 
@@ -35,10 +40,13 @@ class MoreRpcs(Base):
     def BackupRBAC(self, request: Any, database: str) -> Any:
         answer = milvus_pb2.BackupRBACMetaResponse()
         meta = answer.RBAC_meta
+        # Without what every Milvus has (internal/metastore/kv/rootcoord/kv_catalog.go).
         for name, user in self.model.users.items():
-            meta.users.add(user=name, password=user.password, roles=[milvus_pb2.RoleEntity(name=role) for role in user.roles])
+            if name != ROOT:
+                meta.users.add(user=name, password=user.password, roles=[milvus_pb2.RoleEntity(name=role) for role in user.roles])
         for role in self.model.roles:
-            meta.roles.add(name=role)
+            if role not in BUILT_IN_ROLES:
+                meta.roles.add(name=role)
         for grant in self.model.grants:
             entity = meta.grants.add(object_name=grant.object_name, db_name=grant.database)
             entity.role.name, entity.object.name = grant.role, grant.object
@@ -50,9 +58,7 @@ class MoreRpcs(Base):
     @rpc(common_pb2.Status, _has_rbac)
     def RestoreRBAC(self, request: Any, database: str) -> None:
         meta = request.RBAC_meta
-        grants = [
-            Grant(g.role.name, g.object.name, g.object_name, g.db_name, g.grantor.privilege.name, g.grantor.user.name) for g in meta.grants
-        ]
+        grants = [_grant(entity) for entity in meta.grants]
         groups = {g.group_name: [privilege.name for privilege in g.privileges] for g in meta.privilege_groups}
         self.model.restore_rbac(
             {user.user: User(user.password, [role.name for role in user.roles]) for user in meta.users},
@@ -60,6 +66,15 @@ class MoreRpcs(Base):
             grants,
             groups if self.model.profile.privilege_groups else {},
         )
+
+    @rpc(common_pb2.Status)
+    def OperatePrivilege(self, request: Any, database: str) -> None:
+        user = self.caller_name()
+        grant = _grant(request.entity)._replace(grantor=user)
+        if request.type == milvus_pb2.OperatePrivilegeType.Value("Revoke"):
+            self.model.grants = [there for there in self.model.grants if there._replace(grantor=user) != grant]
+        else:
+            self.model.grant(grant)
 
     @rpc(milvus_pb2.ListPrivilegeGroupsResponse, lambda profile: profile.privilege_groups)
     def ListPrivilegeGroups(self, request: Any, database: str) -> Any:

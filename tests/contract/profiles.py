@@ -60,6 +60,10 @@ class Profile:
     privilege_groups: bool = False
     #: RestoreRBAC refuses a meta without users, roles, grants and groups, from 2.6.
     refuses_empty_rbac: bool = False
+    #: What RestoreRBAC says to a grant of all privileges, ``*``, before April 2026 (milvus #48963); nothing = it takes it.
+    refuses_any_privilege: str = ""
+    #: RestoreRBAC's refusals are invalid parameters, 3.0; before, they have no code of their own.
+    rbac_invalid: bool = False
 
     # ---- import (internal/proxy/task_import.go, internal/datacoord/import_util.go, internal/util/importutilv2) -------------------
     #: REST jobs/import/describe beside get_progress, from 2.4.13 (#36753).
@@ -106,7 +110,16 @@ class Profile:
 
 
 _V2_4_5 = Profile("v2.4.5", _2_4)
-_V2_4_24 = replace(_V2_4_5, version="v2.4.24", lists_level=True, rbac=True, import_describe=True, hybrid_end_ts=True, max_jobs=1024)
+_V2_4_24 = replace(
+    _V2_4_5,
+    version="v2.4.24",
+    lists_level=True,
+    rbac=True,
+    refuses_any_privilege="privilege group [] does not exist",
+    import_describe=True,
+    hybrid_end_ts=True,
+    max_jobs=1024,
+)
 _V2_5_4 = replace(
     _V2_4_24,
     version="v2.5.4",
@@ -129,16 +142,20 @@ _V2_6_4 = replace(
     struct_arrays=True,
     add_field=True,
     refuses_empty_rbac=True,
+    refuses_any_privilege="privilege [*] does not exist",
     import_storage_versions=(1, 2),
     refusal_prefix="failed to broadcast import: failed to validate import request: ",
     l0_compaction=True,
 )
-_V2_6_20 = replace(_V2_6_4, version="v2.6.20", many_l0_prefixes=True, gc_tickets=True, flush_all_messages=True, create_time=True)
+_V2_6_20 = replace(
+    _V2_6_4, version="v2.6.20", refuses_any_privilege="", many_l0_prefixes=True, gc_tickets=True, flush_all_messages=True, create_time=True
+)
 _V3_0_0 = replace(
     _V2_6_20,
     version="v3.0.0",
     phases=_3_0,
     max_field_id=True,
+    rbac_invalid=True,
     external_collections=True,
     l0_disabled=True,
     import_storage_versions=(1, 2, 3),

@@ -1,14 +1,21 @@
-"""Users, roles, grants and privilege groups (``internal/metastore/kv/rootcoord/kv_catalog.go``, BackupRBAC and RestoreRBAC)."""
+"""Users, roles, grants and privilege groups.
+
+``internal/metastore/kv/rootcoord/kv_catalog.go`` and ``internal/rootcoord/meta_table.go`` of milvus-io/milvus.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from .refusals import Refusal, invalid, unexpected
+from .refusals import invalid, unexpected
 from .state import State
+
+ROOT, BUILT_IN_ROLES, ANY = "root", ("admin", "public"), "*"
+_PRIVILEGE = re.compile(r"[A-Z][A-Za-z]+")
 
 
 class Grant(NamedTuple):
@@ -40,8 +47,8 @@ class Rbac(State):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.users = {"root": User(hashed("Milvus"))}
-        self.roles = ["admin", "public"]
+        self.users = {ROOT: User(hashed("Milvus"))}
+        self.roles = [*BUILT_IN_ROLES]
         self.grants: list[Grant] = []
         self.privilege_groups: dict[str, list[str]] = {}
 
@@ -73,28 +80,33 @@ class Rbac(State):
 
     def _role(self, name: str) -> None:
         if name not in self.roles:
-            raise Refusal(65535, f"role [{name}] not found")
+            raise unexpected("not found the role, maybe the role isn't existed or internal system error")
 
     def restore_rbac(self, users: dict[str, User], roles: Iterable[str], grants: Iterable[Grant], groups: dict[str, list[str]]) -> None:
-        """Add a whole set; nothing of it may be there, and from 2.6 on there must be something."""
+        """Add a whole set; nothing of it may be there (``internal/rootcoord/meta_table.go``, CheckIfRBACRestorable)."""
         with self.lock:
             new_roles, new_grants = list(roles), list(grants)
             if self.profile.refuses_empty_rbac and not (users or new_roles or new_grants or groups):
-                raise unexpected("restore RBAC meta is empty")
-            for role in new_roles:
-                if role in self.roles:
-                    raise unexpected(f"role [{role}] already exists")
-            for group in groups:
-                if group in self.privilege_groups:
-                    raise unexpected(f"privilege group [{group}] already exists")
-            for user in users:
-                if user in self.users:
-                    raise unexpected(f"user [{user}] already exists")
-            known = {*self.roles, *new_roles}
-            for name in [*(grant.role for grant in new_grants), *(role for user in users.values() for role in user.roles)]:
-                if name not in known:
-                    raise unexpected(f"role [{name}] not found")
+                raise unexpected("rbac meta is empty")
+            if problem := next(self._rbac_problems(users, new_roles, new_grants, groups), ""):
+                raise (invalid if self.profile.rbac_invalid else unexpected)(problem)
             self.roles += new_roles
             self.privilege_groups.update(groups)
             self.grants += [grant for grant in new_grants if grant not in self.grants]
             self.users.update(users)
+
+    def _rbac_problems(self, users: dict[str, User], roles: Sequence[str], grants: Iterable[Grant], groups: Iterable[str]) -> Iterator[str]:
+        """Yield what stands against a set, in the order it is looked at."""
+        yield from (f"role [{role}] already exists" for role in roles if role in self.roles)
+        yield from (f"privilege group [{group}] already exists" for group in groups if group in self.privilege_groups)
+        known = {*self.privilege_groups, *groups}
+        for grant in grants:
+            if grant.privilege == ANY:
+                if self.profile.refuses_any_privilege:
+                    yield self.profile.refuses_any_privilege
+            elif grant.privilege not in known and not _PRIVILEGE.fullmatch(grant.privilege):
+                yield f"privilege [{grant.privilege}] does not exist"
+        for name, user in users.items():
+            if name in self.users:
+                yield f"user [{name}] already exists"
+            yield from (f"role [{role}] does not exist" for role in user.roles if role not in {*self.roles, *roles})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import functools
+import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -14,7 +16,7 @@ from .accounts import Accounts
 from .model import Model
 from .profiles import Profile
 from .recording import Recorder
-from .refusals import Refusal, rate_limited
+from .refusals import Refusal, rate_limited, unexpected
 from .state import DEFAULT_DATABASE, Name
 
 Handler = Callable[[Any, Any, str], Any]
@@ -31,6 +33,14 @@ class Base:
         self.model, self.recorder, self.accounts = model, recorder, accounts
         self.flush_interval = model.profile.flush_interval if flush_interval is None else flush_interval
         self._last_flush: dict[int, float] = {}
+        self._calling = threading.local()
+
+    def caller_name(self) -> str:
+        """Return who asks; Milvus wants to know for some requests even where nobody must log in (``internal/proxy/util.go``)."""
+        secret = self._calling.metadata.get("authorization")
+        if secret is None:
+            raise unexpected("fail to get authorization from the md, authorization:[token]")
+        return base64.b64decode(secret).decode().partition(":")[0]
 
     def limit_flush(self, collection_id: int) -> None:
         """Refuse a flush that comes too soon after another (``internal/proxy/rate_limit_interceptor.go``)."""
@@ -63,6 +73,7 @@ def rpc(response: Any, when: Callable[[Profile], bool] = lambda _: True) -> Call
                     )
                 if not when(self.model.profile):
                     context.abort(grpc.StatusCode.UNIMPLEMENTED, f"unknown method {name} for service {SERVICE}")
+                self._calling.metadata = metadata
                 with self.model.lock:
                     answered = handler(self, request, database)
                 return response() if answered is None else answered

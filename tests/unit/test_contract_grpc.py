@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from typing import Any
@@ -266,17 +267,35 @@ def test_users_and_roles_are_restored_as_a_whole_or_not_at_all() -> None:
         source.model.grant(Grant("reader", "Collection", "*", "default", "Search"))
         source.model.create_privilege_group("pg", ["Query"])
         meta = ask(one, "BackupRBAC").RBAC_meta
-        assert refused(two, "RestoreRBAC", RBAC_meta=meta) == (65535, "role [admin] already exists")
-        assert (set(target.model.users), target.model.privilege_groups) == ({"root"}, {})
-        new = pb.RBACMeta(
-            users=[user for user in meta.users if user.user == "bob"],
-            roles=[role for role in meta.roles if role.name == "reader"],
-            grants=meta.grants,
-            privilege_groups=meta.privilege_groups,
-        )
-        assert refused(two, "RestoreRBAC", RBAC_meta=new) == (0, "")
+        assert ([user.user for user in meta.users], [role.name for role in meta.roles]) == (["bob"], ["reader"])
+        target.model.create_user("bob", "other")
+        assert refused(two, "RestoreRBAC", RBAC_meta=meta) == (65535, "user [bob] already exists")
+        assert (target.model.roles, target.model.privilege_groups, target.model.grants) == (["admin", "public"], {}, [])
+        del target.model.users["bob"]
+        assert refused(two, "RestoreRBAC", RBAC_meta=meta) == (0, "")
         assert ask(two, "BackupRBAC").RBAC_meta == meta
-        assert refused(two, "RestoreRBAC", RBAC_meta=pb.RBACMeta())[0] != 0
+        assert refused(two, "RestoreRBAC", RBAC_meta=meta) == (65535, "role [reader] already exists")
+        assert refused(two, "RestoreRBAC", RBAC_meta=pb.RBACMeta()) == (65535, "rbac meta is empty")
+
+
+def test_a_grant_of_everything_is_not_restored_before_april_2026_and_can_be_given_by_whoever_logs_in() -> None:
+    answers = {}
+    for version in ("2.4.24", "2.6.4", "2.6.20", "3.0.0"):
+        with contract_server(version) as server, stub(server) as milvus:
+            server.model.create_role("all")
+            entity = pb.GrantEntity(object_name="*", db_name="*", role=pb.RoleEntity(name="all"), object=pb.ObjectEntity(name="Global"))
+            entity.grantor.privilege.name = "*"
+            answers[version] = refused(milvus, "RestoreRBAC", RBAC_meta=pb.RBACMeta(grants=[entity]))
+            assert "fail to get authorization" in refused(milvus, "OperatePrivilege", entity=entity)[1]
+            root = [("authorization", base64.b64encode(b"root:Milvus").decode())]
+            assert milvus.OperatePrivilege(pb.OperatePrivilegeRequest(entity=entity), metadata=root, timeout=5).code == 0
+            assert {grant.privilege for grant in server.model.grants} == {"*"}
+    assert answers == {
+        "2.4.24": (65535, "privilege group [] does not exist"),
+        "2.6.4": (65535, "privilege [*] does not exist"),
+        "2.6.20": (0, ""),
+        "3.0.0": (0, ""),
+    }
 
 
 # ---- snapshots ---------------------------------------------------------------------------------------------------------------------
