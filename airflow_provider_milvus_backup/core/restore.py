@@ -197,10 +197,7 @@ class RestoreRun:
                 job.state, job.imported, job.reason = status.state.value, status.rows, status.reason
                 if status.state is JobState.COMPLETED:
                     news = True
-                    self.ends.reporter.line(
-                        f"job {job.job_id}: {job.imported:,} rows of {counted(job.segments, 'segment')} "
-                        f"into {target.name}, partition {job.partition}"
-                    )
+                    self.ends.reporter.line(f"job {job.job_id}: {job.what} into {target.name}, {job.where}")
                 elif status.state is not JobState.RUNNING:
                     failed.append((target, job))
             if failed:

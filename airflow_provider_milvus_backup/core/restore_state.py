@@ -12,7 +12,7 @@ from .errors import BackupDamaged
 from .imports import JobState
 from .jsonreader import MAX_UINT64, Node
 from .names import CollectionName, building_name, restore_of, short_id
-from .report import duration, table
+from .report import counted, duration, table
 
 STATE_VERSION = 1
 
@@ -70,6 +70,18 @@ class Job:
         if not self.groups:
             return [self.deltas] if self.deltas else []
         return [_below(self.deltas, group) for group in self.deleted]
+
+    @property
+    def what(self) -> str:
+        """Return what it has brought, for a message."""
+        if self.l0:
+            return f"deletes of {counted(self.segments, 'L0 segment')}"
+        return f"{self.imported:,} rows of {counted(self.segments, 'segment')}"
+
+    @property
+    def where(self) -> str:
+        """Return which partition it is for, for a message."""
+        return f"partition {self.partition}" if self.partition else "all partitions"
 
     def submit_again(self) -> None:
         """Forget the job that was submitted."""
