@@ -84,7 +84,7 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotBackup:
-    """The bundle that Milvus 3.0 has written of one collection: the path of its metadata, relative to the backup, its files, their bytes."""
+    """What Milvus 3.0 has written of one collection: the path of its metadata, relative to the backup, the number of files, their bytes."""
 
     metadata_path: str
     total_files: int = 0

@@ -15,6 +15,9 @@ from .jsonreader import MAX_INT64, MAX_UINT64, Node
 from .meta import SNAPSHOT, Backup, Collection, Database, FieldLogs, FlushAll, Index, Log, Partition, Segment, SnapshotBackup
 from .names import DEFAULT_DATABASE, CollectionName
 
+#: What there is beside full_meta.json in snapshot format.
+_SNAPSHOT_FILES = ("collection_meta.json", "backup_meta.json")
+
 
 def from_files(files: Mapping[str, bytes]) -> Backup:
     """Return the backup that the meta files describe: full_meta.json where present, else the four level files, in snapshot format two.
@@ -23,14 +26,14 @@ def from_files(files: Mapping[str, bytes]) -> Backup:
     """
     if "full_meta.json" in files:
         return from_document(Node.parse(files["full_meta.json"], "full_meta.json"))
-    if {"backup_meta.json", "collection_meta.json"} <= files.keys():
-        root = Node.parse(files["backup_meta.json"], "backup_meta.json")
-        if _format(root) == SNAPSHOT:
-            nodes = Node.parse(files["collection_meta.json"], "collection_meta.json").nodes("infos")
-            return _read_backup(root, [_read_collection(node, None, SNAPSHOT) for node in nodes])
-    missing = [file for file in layout.META_FILES[1:] if file not in files]
+    root = Node.parse(files.get("backup_meta.json", b"{}"), "backup_meta.json")
+    found_format = _format(root)
+    missing = [file for file in (_SNAPSHOT_FILES if found_format == SNAPSHOT else layout.META_FILES[1:]) if file not in files]
     if missing:
         raise BackupDamaged(f"the backup has neither full_meta.json nor {', '.join(missing)}; its meta is incomplete")
+    if found_format == SNAPSHOT:
+        nodes = Node.parse(files["collection_meta.json"], "collection_meta.json").nodes("infos")
+        return _read_backup(root, [_read_collection(node, None, SNAPSHOT) for node in nodes])
     levels = {file: list(Node.parse(files[file], file).nodes("infos")) for file in layout.META_FILES[1:4]}
     segments: dict[tuple[int, int], list[Node]] = {}
     for node in levels["segment_meta.json"]:
@@ -64,8 +67,8 @@ def _format(root: Node) -> str:
     found = root.string("format")
     if found not in ("", SNAPSHOT):
         raise UnsupportedFormat(
-            f"backup {root.string('name')!r} was taken in the {found!r} format; this version knows backups in binlog and in snapshot format. "
-            "Restore it with a newer version"
+            f"backup {root.string('name')!r} was taken in the {found!r} format; this version knows binlog and snapshot format. "
+            "Read it with a newer version"
         )
     return found
 

@@ -18,8 +18,8 @@ from .meta import SNAPSHOT, Backup, Collection, FieldLogs, Partition, Segment
 def to_files(backup: Backup, milvus_root: str) -> Iterator[tuple[str, bytes]]:
     """Iterate over (file name, content) in the order to write them: full_meta.json first, the commit mark backup_meta.json last.
 
-    In snapshot format there is none about partitions and segments. One at a time, because two of them name every object. ``milvus_root`` is the root path of the source Milvus, which ``log_path``
-    records.
+    In snapshot format there is none about partitions and segments. One at a time, because two of them name every object. ``milvus_root``
+    is the root path of the source Milvus, which ``log_path`` records.
     """
     yield "full_meta.json", to_json(full_meta(backup, milvus_root))
     levels = [
