@@ -20,6 +20,7 @@ from .lease import Lease, Owner, end_waiting
 from .names import check_backup_name, check_restore_id, short_id
 from .patience import Patience
 from .reader import read_backup
+from .reconciling import reconcile
 from .report import Reporter, counted, listed
 from .restore_plan import RestoreOptions
 from .restore_planning import plan
@@ -213,6 +214,8 @@ class RestoreRun:
 
     def _see_to(self, state: RestoreState, failed: Sequence[tuple[Target, Job]]) -> None:
         """Submit failed jobs again or begin their collections anew, where that can help; otherwise raise ImportFailed."""
+        whole = [target for target in {id(target): target for target, _ in failed}.values() if reconcile(self.ends, target)]
+        failed = [(target, job) for target, job in failed if target not in whole]
         for target, job in failed:
             lost = job.state == JobState.UNKNOWN.value
             kind = Failure.RESTARTED if lost else imports.failure(job.reason)
