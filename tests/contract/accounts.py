@@ -11,6 +11,8 @@ class Accounts:
 
     def __init__(self, passwords: dict[str, str] | None = None, api_keys: set[str] | None = None) -> None:
         self.passwords, self.api_keys = dict(passwords or {}), set(api_keys or ())
+        #: What a user may not ask for: names of RPCs, and REST paths below ``/v2/vectordb/``.
+        self.forbidden: dict[str, set[str]] = {}
 
     @property
     def enabled(self) -> bool:
@@ -37,8 +39,25 @@ class Accounts:
             return self.knows(rest)
         return scheme == "Basic" and self._decoded_is_known(rest)
 
+    def denial(self, name: str, encoded: str | None, database: str) -> str:
+        """Return the text of the refusal when whoever asks lacks the privilege for a request, an empty string when not.
+
+        :param encoded: the metadata, or the header, ``authorization``
+        """
+        scheme, _, rest = (encoded or "").rpartition(" ")
+        secret = rest if scheme == "Bearer" else self._decoded(rest)
+        user = secret.partition(":")[0]
+        if name not in self.forbidden.get(user, ()):
+            return ""
+        # internal/proxy/privilege_interceptor.go
+        return f"Privilege{name.rpartition('/')[2].title()}: permission deny to {user} in the `{database}` database"
+
     def _decoded_is_known(self, encoded: str) -> bool:
+        return self.knows(self._decoded(encoded))
+
+    @staticmethod
+    def _decoded(encoded: str) -> str:
         try:
-            return self.knows(base64.b64decode(encoded, validate=True).decode())
+            return base64.b64decode(encoded, validate=True).decode()
         except (binascii.Error, UnicodeDecodeError):
-            return False
+            return ""

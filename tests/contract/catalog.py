@@ -174,6 +174,8 @@ class Catalog(State):
                 raise invalid(f"added field must be nullable, please check it, field name = {field.name}")
             if field.is_primary_key or field.is_partition_key or field.is_dynamic or field.autoID:
                 raise invalid(f"not support to add a key, auto id or dynamic field, field name = {field.name}")
+            if field.data_type in schemas.VECTORS and not self.profile.add_vector:
+                raise invalid(f"not support to add vector field, field name = {field.name}")
             if any(there.name == field.name for there in [*collection.schema.fields, *collection.schema.struct_array_fields]):
                 raise invalid(f"duplicated field name {field.name}")
             kept = int(collection.properties.get(schemas.MAX_FIELD_ID, 0)) if self.profile.max_field_id else 0

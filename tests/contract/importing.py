@@ -19,6 +19,7 @@ from .refusals import import_failed
 from .state import Row
 
 _FOREVER = 2**64 - 1
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 #: 2019 to 9999 in milliseconds (``pkg/util/tsoutil``, IsValidHybridTs).
 _PHYSICAL = range(1_546_300_800_000, 253_402_300_799_001)
 
@@ -40,6 +41,7 @@ class Options(NamedTuple):
     backup: bool
     l0_import: bool
     storage_version: int
+    skips_quota: bool
     raw: Mapping[str, str]
 
 
@@ -47,18 +49,24 @@ def parse_options(raw: Mapping[str, str], profile: Profile) -> Options:
     """Return the options; unknown ones are ignored, and whatever is not ``true`` is false (``importutilv2/option.go``)."""
     version = raw.get("storage_version", "")
     number = int(version) if version.isdigit() else 1
+    backup, l0_import, skip = (raw.get(key, "").lower() == "true" for key in ("backup", "l0_import", "skip_disk_quota_check"))
     return Options(
-        backup=raw.get("backup", "").lower() == "true",
-        l0_import=raw.get("l0_import", "").lower() == "true",
+        backup=backup,
+        l0_import=l0_import,
+        skips_quota=skip and (backup or (l0_import and profile.l0_skips_quota)),
         storage_version=number if number in profile.import_storage_versions else 1,
         raw=raw,
     )
 
 
-def check_timeout(raw: Mapping[str, str]) -> None:
-    """Raise Refusal for a ``timeout`` that is no Go duration."""
-    if "timeout" in raw and not re.fullmatch(r"([0-9.]+(ns|us|µs|ms|s|m|h))+", raw["timeout"]):
+def timeout(raw: Mapping[str, str]) -> float:
+    """Return the seconds a job may take, infinity unless it is said; raises Refusal for what is no Go duration."""
+    if "timeout" not in raw:
+        return float("inf")
+    parts = re.findall(r"([0-9.]+)(ms|us|µs|ns|s|m|h)", raw["timeout"])
+    if not parts or "".join(number + unit for number, unit in parts) != raw["timeout"]:
         raise import_failed(f'parse timeout failed, err=time: invalid duration "{raw["timeout"]}"')
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
 def time_range(raw: Mapping[str, str], profile: Profile) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from .binlogs import BadObject, Delete
 from .compaction import Compaction
-from .importing import ImportFile, Options, check_count, check_timeout, parse_options, read_l0, read_segment, segment_files
+from .importing import ImportFile, Options, check_count, parse_options, read_l0, read_segment, segment_files, timeout
 from .profiles import Phase
 from .refusals import Refusal, import_failed, invalid
 from .state import ALL_PARTITIONS, DROPPED, FLUSHED, L0, L1, Collection, Name, Row, Segment
@@ -47,6 +47,8 @@ class Job:
     files: list[ImportFile]
     options: Options
     created: float
+    #: When it is over at the latest, in the model's monotonic seconds.
+    until: float
     fate: Fate
     auto_commit: bool
     #: The phase it is in, by number; one more than there are is the end.
@@ -86,6 +88,8 @@ class Jobs(Compaction):
         self.fates: deque[Fate] = deque()
         #: Seconds a job spends in each of its phases; the real checker ticks every 2 s.
         self.phase_seconds = 0.01
+        #: Whether quotaAndLimits.limitWriting.diskProtection has no room for another import.
+        self.quota_exceeded = False
 
     # ---- requests ----------------------------------------------------------------------------------------------------------
 
@@ -111,8 +115,9 @@ class Jobs(Compaction):
             auto_commit = not (self.profile.two_phase and options.get("auto_commit", "true").lower() == "false")
             fate = self.fates.popleft() if self.fates else Fate()
             now = self.monotonic()
+            number, until = self.next_id(), now + timeout(options)
             job = Job(
-                self.next_id(), collection.id, collection.full_name, partition_id, found, parsed, self.clock(), fate, auto_commit, since=now
+                number, collection.id, collection.full_name, partition_id, found, parsed, self.clock(), until, fate, auto_commit, since=now
             )
             self.jobs[job.id] = self._running[job.id] = job
             return job
@@ -132,7 +137,7 @@ class Jobs(Compaction):
     def _validated(self, pairs: Sequence[Sequence[str]], options: Options) -> list[ImportFile]:
         """Return what the job will read; from 2.6 on the refusals of this step are wrapped."""
         try:
-            check_timeout(options.raw)
+            timeout(options.raw)
             if self.profile.max_jobs is not None and len(self._running) >= self.profile.max_jobs:
                 raise import_failed(
                     "The number of jobs has reached the limit, please try again later. If your request is set to only import a single "
@@ -225,6 +230,8 @@ class Jobs(Compaction):
         now = self.monotonic()
         while not job.over and now - job.since >= self.phase_seconds and self._step(job, job.since + self.phase_seconds):
             pass
+        if not job.over and now > job.until:
+            self._fail(job, "import timeout")
 
     def _gone(self, job: Job) -> bool:
         return job.over and (job.fate.forget or self.monotonic() - job.ended > self.profile.retention)
@@ -238,6 +245,9 @@ class Jobs(Compaction):
             return False
         if self.collection_by_id(job.collection_id) is None:
             self._fail(job, f"collection {job.collection_id} dropped")
+            return False
+        if phase[0] == "PreImporting" and self.quota_exceeded and not job.options.skips_quota:
+            self._fail(job, "quota exceeded[reason=disk quota exceeded, please allocate more resources]")
             return False
         if phase[0] == "Importing" and not self._read(job):
             return False

@@ -51,6 +51,8 @@ class Profile:
     functions: bool = False
     struct_arrays: bool = False
     add_field: bool = False
+    #: The field may be a vector, from 2.6.18.
+    add_vector: bool = False
     #: The property `max_field_id` of altered collections, 3.0.
     max_field_id: bool = False
     external_collections: bool = False
@@ -76,6 +78,8 @@ class Profile:
     max_files: int = 1024
     #: Every field of the schema must have logs, nullable or not (binlog/util.go, verify), before 2.5.
     all_fields_required: bool = True
+    #: `skip_disk_quota_check` counts for `l0_import` too, from 2.5; for `backup` it always does (importutilv2/option.go).
+    l0_skips_quota: bool = False
     #: Several prefixes in one `l0_import` job, from 2.6.5 (#43213).
     many_l0_prefixes: bool = False
     #: dataCoord.import.enableL0Import, 3.0 (#51569).
@@ -129,6 +133,7 @@ _V2_5_4 = replace(
     functions=True,
     privilege_groups=True,
     all_fields_required=False,
+    l0_skips_quota=True,
     hybrid_end_ts=False,
 )
 _V2_5_10 = replace(_V2_5_4, version="v2.5.10", hybrid_end_ts=True, segments_describe=True)
@@ -148,7 +153,14 @@ _V2_6_4 = replace(
     l0_compaction=True,
 )
 _V2_6_20 = replace(
-    _V2_6_4, version="v2.6.20", refuses_any_privilege="", many_l0_prefixes=True, gc_tickets=True, flush_all_messages=True, create_time=True
+    _V2_6_4,
+    version="v2.6.20",
+    refuses_any_privilege="",
+    many_l0_prefixes=True,
+    gc_tickets=True,
+    flush_all_messages=True,
+    add_vector=True,
+    create_time=True,
 )
 _V3_0_0 = replace(
     _V2_6_20,

@@ -95,6 +95,8 @@ class RestApi:
             (struct, fields), handler = self.routes[route]
             request = bound(struct, fields, body)
             database = request.get("dbName") or headers.get("db-name") or DEFAULT_DATABASE
+            if denial := self.accounts.denial(route, headers.get("authorization"), database):
+                return Answer(403, {"code": 65535, "message": f"rpc error: code = PermissionDenied desc = {denial}"})
             with self.model.lock:
                 if database not in self.model.databases:
                     raise Refusal(800, f"database not found, database: {database}")

@@ -71,6 +71,8 @@ def rpc(response: Any, when: Callable[[Profile], bool] = lambda _: True) -> Call
                     context.abort(
                         grpc.StatusCode.UNAUTHENTICATED, wrong if "authorization" in metadata else "missing authorization in header"
                     )
+                if denial := self.accounts.denial(name, metadata.get("authorization"), database):
+                    context.abort(grpc.StatusCode.PERMISSION_DENIED, denial)
                 if not when(self.model.profile):
                     context.abort(grpc.StatusCode.UNIMPLEMENTED, f"unknown method {name} for service {SERVICE}")
                 self._calling.metadata = metadata

@@ -248,7 +248,7 @@ class Snapshots(Jobs):
             segment.deletes = read_deletes(bucket, f"{base}delta_log/{directory}")
             if bucket.list(f"{base}insert_log/{directory}"):
                 file = ImportFile((f"{base}insert_log/{directory}",))
-                options = Options(backup=True, l0_import=False, storage_version=version, raw={})
+                options = Options(backup=True, l0_import=False, storage_version=version, skips_quota=True, raw={})
                 segment.rows = read_segment(bucket, schema, file, options, self.profile)
             self.write_segment(collection, segment)
             collection.segments.append(segment)

@@ -273,6 +273,31 @@ def test_a_job_can_be_told_to_hang() -> None:
     assert model.progress(model.job(job.id)).state == "Completed"
 
 
+def test_a_job_takes_no_longer_than_it_may() -> None:
+    model, clock, job = started("2.6.4", Fate(hang="Importing"), timeout="1m30s")
+    clock.now += 89
+    assert model.progress(model.job(job.id)).state == "Importing"
+    clock.now += 2
+    assert model.progress(model.job(job.id)).reason == "import timeout"
+    with pytest.raises(Refusal, match='parse timeout failed, err=time: invalid duration "90"'):
+        model.import_job(TARGET, [["a/"]], options(model, timeout="90"), "_default")
+
+
+def test_the_disk_quota_is_skipped_on_request_by_2_4_for_data_alone() -> None:
+    outcomes = {}
+    for version in ("2.4.24", "2.5.4"):
+        model, source = with_target(version)
+        model.quota_exceeded = True
+        model.bucket.put("l0/1/7", delta_log([Delete(1, model.next_ts())]))
+        plain = done(model, [dirs(source)])
+        assert plain.reason == "quota exceeded[reason=disk quota exceeded, please allocate more resources]"
+        data = done(model, [dirs(source)], skip_disk_quota_check="true")
+        job = model.import_job(TARGET, [["l0/1/"]], {"l0_import": "true", "skip_disk_quota_check": "true"})
+        model.finish_jobs()
+        outcomes[version] = (data.state, model.progress(job).state)
+    assert outcomes == {"2.4.24": ("Completed", "Failed"), "2.5.4": ("Completed", "Completed")}
+
+
 @pytest.mark.parametrize(("version", "code"), [("2.4.5", 2100), ("2.6.20", 2100), ("3.0.1", 2101)])
 def test_the_record_of_a_job_is_gone_three_hours_after_its_end(version: str, code: int) -> None:
     model, clock, job = started(version)

@@ -160,6 +160,21 @@ def test_grpc_lets_in_who_logs_in(secret: str, code: str) -> None:
         assert found == code
 
 
+def test_a_user_may_lack_privileges() -> None:
+    with contract_server("2.6.4", passwords={"root": "Milvus", "bob": "secret"}) as server, stub(server) as milvus:
+        server.accounts.forbidden["bob"] = {"BackupRBAC", "jobs/import/list"}
+        encoded = base64.b64encode(b"bob:secret").decode()
+        denied = milvus.BackupRBAC.future(milvus_pb2.BackupRBACMetaRequest(), metadata=[("authorization", encoded)], timeout=5)
+        assert denied.code() is grpc.StatusCode.PERMISSION_DENIED
+        assert "permission deny to bob in the `default` database" in denied.details()
+        for header in ("Bearer bob:secret", f"Basic {encoded}"):
+            with Rest(server, {"Authorization": header}) as rest:
+                assert rest.raw("jobs/import/list", b"{}")[0] == 403
+                assert rest.raw("jobs/import/describe", b'{"jobId": "1"}')[0] == 200
+        with Rest(server, {"Authorization": "Bearer root:Milvus"}) as rest:
+            assert rest.raw("jobs/import/list", b"{}")[0] == 200
+
+
 # ---- REST --------------------------------------------------------------------------------------------------------------------------
 
 ROUTES = {
