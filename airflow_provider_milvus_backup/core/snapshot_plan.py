@@ -12,9 +12,11 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from .errors import BackupDamaged, BackupError, ConfigError
+from .errors import BackupDamaged, BackupError, ConfigError, ServerError
+from .imports import JobState, JobStatus
 from .meta import Backup, Collection
 from .restore_plan import APPEND, RestoreOptions
 from .settings import without_userinfo
@@ -209,6 +211,26 @@ def _located(uri: str, bucket: str) -> str:
     if parts.scheme in ("minio", "http", "https") or (bucket and parts.netloc != bucket):
         return path
     return f"{parts.netloc}/{path}" if parts.scheme in ("s3", "gs", "gcs") else ""
+
+
+# ---- what Milvus says ----------------------------------------------------------------------------------------------------------
+
+#: ExportSnapshotState and RestoreSnapshotState have the same numbers.
+COMPLETED, FAILED = 3, 4
+
+
+def of_answer(job_id: int, answer: Any) -> JobStatus:
+    """Return the meaning of a GetRestoreSnapshotStateResponse, which does not tell rows."""
+    info = answer.info
+    state = {COMPLETED: JobState.COMPLETED, FAILED: JobState.FAILED}.get(info.state, JobState.RUNNING)
+    return JobStatus(job_id, state, 0, info.progress, info.reason)
+
+
+def lost(job_id: int, error: ServerError) -> JobStatus:
+    """Return UNKNOWN for the error of a restore without a record; raises any other error again."""
+    if "job" in str(error) and "not found" in str(error):
+        return JobStatus(job_id, JobState.UNKNOWN, reason="Milvus no longer has a record of this job")
+    raise error
 
 
 # ---- what excludes the format --------------------------------------------------------------------------------------------------

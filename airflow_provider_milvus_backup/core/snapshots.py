@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from . import layout, snapshot_plan
@@ -32,10 +33,10 @@ DROP_TRIES = 10
 DROP_PAUSE = 1.0
 #: Seconds between two looks at an export at most.
 LONGEST_POLL = 3.0
+#: Seconds that Milvus may take to make a collection before the restore gives up.
+LONGEST_ANSWER = 600.0
 #: ErrServiceUnimplemented of ``pkg/util/merr``.
 _UNIMPLEMENTED = 10
-#: ExportSnapshotState and RestoreSnapshotState have the same numbers.
-_COMPLETED, _FAILED = 3, 4
 
 E = TypeVar("E", bound=ServerError)
 
@@ -134,7 +135,8 @@ def _place(milvus_store: ObjectStore, backups: ObjectStore, key: str) -> Snapsho
 def restore_snapshot(server: MilvusServer, name: CollectionName, bundle: SnapshotPlace) -> int:
     """Let Milvus make a collection of a snapshot, and return the id of the job that fills it.
 
-    A collection of this name is dropped before: it is what an earlier try of this restore, or of this request, has left.
+    A collection of this name is dropped before: it is what an earlier try of this restore has left. Milvus reads all manifests before it
+    answers; where that takes longer than a request may, the job is found by its collection.
 
     :param name: one that is only given to collections of this restore
     :raises UnsupportedServer: this Milvus cannot
@@ -145,20 +147,35 @@ def restore_snapshot(server: MilvusServer, name: CollectionName, bundle: Snapsho
         "snapshot_metadata_uri": bundle.uri,
         "external_spec": bundle.external_spec,
     }
-    backoff = Backoff(120, server.patience, first=1)
+    doing, backoff, asked = f"restore a snapshot as {name}", Backoff(LONGEST_ANSWER, server.patience, first=1), False
     while True:
         if server.collection_id(name) is not None:
             server.drop_collection(name)
         try:
-            doing = f"restore a snapshot as {name}"
-            answer = _ask(server, "RestoreExternalSnapshot", fields, doing, name.database, bundle.secrets, once=True)
+            answer = _ask(server, "RestoreExternalSnapshot", fields, doing, name.database, bundle.secrets, once=True, cancellable=False)
             return int(answer.job_id)
-        except ServerUnreachable as error:  # it may be making the collection; the next request waits for that and is refused
+        except ServerError as error:
+            if not (isinstance(error, ServerUnreachable) or (asked and "exist" in str(error))):
+                raise
+            asked = True  # and Milvus may be making the collection; a further request waits for that, and is then refused
+            if job_id := _find_restore(server, name, doing):
+                return job_id
             if not backoff.again(str(error)):
                 raise
-        except ServerError as error:
-            if not (backoff.repeats and "exist" in str(error) and backoff.again(str(error))):
-                raise
+
+
+def _find_restore(server: MilvusServer, name: CollectionName, doing: str) -> int:
+    """Return the id of the job that fills a collection, when there is one; 0 when nothing is being made."""
+    until = time.monotonic() + LONGEST_ANSWER
+    while True:
+        try:
+            jobs = _ask(server, "ListRestoreSnapshotJobs", {"db_name": name.database}, "list snapshot jobs", name.database).jobs
+        except UnsupportedServer:
+            return 0
+        found = [int(job.job_id) for job in jobs if job.collection_name == name.collection and job.state != snapshot_plan.FAILED]
+        if found or server.collection_id(name) is None or time.monotonic() > until:
+            return max(found, default=0)
+        server.patience.pause(LONGEST_POLL, f"Milvus was asked to {doing} and has not answered")
 
 
 def snapshot_state(server: MilvusServer, job_id: int, name: CollectionName) -> JobStatus:
@@ -166,15 +183,15 @@ def snapshot_state(server: MilvusServer, job_id: int, name: CollectionName) -> J
 
     :param name: the collection that it fills; how many rows are in it is known when it is complete
     """
+    doing = f"ask for snapshot job {job_id}"
     try:
-        info = _ask(server, "GetRestoreSnapshotState", {"job_id": job_id}, f"ask for snapshot job {job_id}", name.database).info
+        answer = _ask(server, "GetRestoreSnapshotState", {"job_id": job_id}, doing, name.database)
     except ServerError as error:
-        if "job" in str(error) and "not found" in str(error):
-            return JobStatus(job_id, JobState.UNKNOWN, reason="Milvus no longer has a record of this job")
-        raise
-    state = {_COMPLETED: JobState.COMPLETED, _FAILED: JobState.FAILED}.get(info.state, JobState.RUNNING)
-    rows = sum(segment.rows for segment in server.segments(name)) if state is JobState.COMPLETED else 0
-    return JobStatus(job_id, state, rows, info.progress, info.reason)
+        return snapshot_plan.lost(job_id, error)
+    status = snapshot_plan.of_answer(job_id, answer)
+    if status.state is not JobState.COMPLETED:
+        return status
+    return replace(status, rows=sum(segment.rows for segment in server.segments(name)))
 
 
 # ---- export ----------------------------------------------------------------------------------------------------------------
@@ -195,7 +212,7 @@ def export_snapshot(
         fields = {**_named(name, snapshot), "target_s3_path": bundle.uri, "external_spec": bundle.external_spec}
         doing = f"export {name} to {bundle.uri}"
         job = _ask(server, "ExportSnapshot", fields, doing, name.database, bundle.secrets, once=True)
-        info = _wait(server, name, int(job.job_id), doing, reporter)
+        info = _wait(server, name, int(job.job_id), doing, bundle.secrets, reporter)
     path = snapshot_plan.metadata_path(bundle, info.snapshot_metadata_uri)
     if snapshot_plan.collection_of(path) != collection_id:
         raise SourceChanged(f"{name} was dropped and created anew while it was backed up; back up again")
@@ -211,17 +228,24 @@ def _snapshot(server: MilvusServer, name: CollectionName, snapshot: str, reporte
     """
     pause = FIRST_POLL
     while (problem := _drop(server, name, snapshot)) is not None:
-        if not _pinned(problem):
+        if not _is_pinned(problem, name, snapshot):
             raise problem
         server.patience.pause(pause, f"Milvus still exports {name} for an earlier try; a retry goes on waiting for it")
         reporter.progress(f"{name}: waiting for the export that an earlier try has begun")
         pause = next_poll(pause, LONGEST_POLL)
-    doing = f"create a snapshot of {name}"
+    doing, there = f"create a snapshot of {name}", True
     try:
-        _ask(server, "CreateSnapshot", _named(name, snapshot), doing, name.database, done=lambda: _exists(server, name, snapshot))
+        try:
+            _ask(server, "CreateSnapshot", _named(name, snapshot), doing, name.database, done=lambda: _exists(server, name, snapshot))
+        except ServerUnreachable:
+            raise
+        except ServerError:
+            there = False  # what may be there is somebody else's
+            raise
         yield snapshot
     finally:
-        _let_go(server, name, snapshot, reporter)
+        if there:
+            _let_go(server, name, snapshot, reporter)
 
 
 def _let_go(server: MilvusServer, name: CollectionName, snapshot: str, reporter: Reporter) -> None:
@@ -249,8 +273,9 @@ def _drop(server: MilvusServer, name: CollectionName, snapshot: str) -> MilvusBa
     return None
 
 
-def _pinned(error: MilvusBackupError) -> bool:
-    return "pin" in str(error).lower()
+def _is_pinned(error: MilvusBackupError, name: CollectionName, snapshot: str) -> bool:
+    text = str(error).replace(snapshot, "").replace(name.collection, "").lower()
+    return "pinned" in text or "active pin" in text
 
 
 def _exists(server: MilvusServer, name: CollectionName, snapshot: str) -> bool:
@@ -265,15 +290,16 @@ def _describe(server: MilvusServer, name: CollectionName, snapshot: str) -> Any:
     return _ask(server, "DescribeSnapshot", _named(name, snapshot), f"describe the snapshot of {name}", name.database)
 
 
-def _wait(server: MilvusServer, name: CollectionName, job_id: int, doing: str, reporter: Reporter) -> Any:
+def _wait(server: MilvusServer, name: CollectionName, job_id: int, doing: str, secrets: Sequence[str], reporter: Reporter) -> Any:
     """Return ExportSnapshotInfo of a job that has written everything."""
     pause = FIRST_POLL
     while True:
         info = _ask(server, "GetExportSnapshotState", {"job_id": job_id}, f"ask for export job {job_id} of {name}", name.database).info
-        if info.state == _COMPLETED:
+        if info.state == snapshot_plan.COMPLETED:
             return info
-        if info.state == _FAILED:
-            raise ServerError(f"Milvus at {server.address} could not {doing}: {info.reason or 'no reason'} (export job {job_id})")
+        if info.state == snapshot_plan.FAILED:
+            reason = _hidden(info.reason or "no reason", secrets)
+            raise ServerError(f"Milvus at {server.address} could not {doing}: {reason} (export job {job_id})")
         reporter.progress(f"{name}: Milvus has exported {info.copied_files:,} of {info.total_files:,} files")
         server.patience.pause(pause, f"Milvus was exporting {name}; a retry begins this collection anew when that has ended")
         pause = next_poll(pause, LONGEST_POLL)
@@ -309,16 +335,18 @@ def _ask(
     *,
     once: bool = False,
     done: Callable[[], bool] | None = None,
+    cancellable: bool = True,
 ) -> Any:
     """Send one request.
 
     :param secrets: what no error may show, though Milvus does
     :param once: see :meth:`.MilvusRpc._call`
     :param done: see there
+    :param cancellable: see there; without, Milvus goes on with a request that takes longer than is waited for
     :raises UnsupportedServer: also for the error code by which 3.0.0 says it
     """
     try:
-        return server._call(rpc, _request(rpc)(**fields), doing, database, once=once, done=done)
+        return server._call(rpc, _request(rpc)(**fields), doing, database, once=once, done=done, cancellable=cancellable)
     except ServerError as error:
         if error.code == _UNIMPLEMENTED:
             raise UnsupportedServer(f"Milvus at {server.address}, version {server.version}, does not know how to {doing}") from None
@@ -328,9 +356,12 @@ def _ask(
 
 
 def _without(error: E, secrets: Sequence[str]) -> E:
-    text = str(error)
-    for secret in secrets:
-        text = text.replace(secret, "…")
-    hidden = type(error)(text, error.code)
+    hidden = type(error)(_hidden(str(error), secrets), error.code)
     hidden.passing, hidden.unclear = error.passing, error.unclear
     return hidden
+
+
+def _hidden(text: str, secrets: Sequence[str]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, "…")
+    return text
