@@ -53,6 +53,18 @@ def test_rows_are_those_of_a_plain_list_of_rows_whatever_is_flushed_and_compacte
     assert sorted(found) == sorted(expected)
 
 
+def test_an_upsert_spares_its_own_row_through_all_compactions() -> None:
+    model = made("2.6.4")
+    model.create_collection(SOURCE, shapes.schema("source"))
+    model.upsert(SOURCE, [shapes.row(1)])
+    model.flush(SOURCE)
+    model.compact_l0(SOURCE)
+    assert [len(segment.deletes) for segment in model.listed(SOURCE)] == [1]
+    model.compact(SOURCE)
+    assert [len(segment.deletes) for segment in model.listed(SOURCE)] == [0]
+    assert model.copies(SOURCE) == {1: 1}
+
+
 @pytest.mark.parametrize("version", PROFILES)
 def test_a_flush_writes_milvus_own_key_layout(version: str) -> None:
     model, collection = filled(version, shards=1, dynamic=True)
