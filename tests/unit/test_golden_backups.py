@@ -11,14 +11,16 @@ from typing import Any, cast
 import pytest
 
 from airflow_provider_milvus_backup.core import layout
-from airflow_provider_milvus_backup.core.errors import BackupNotFound, NotInStorage, UnsupportedFormat
+from airflow_provider_milvus_backup.core.errors import BackupDamaged, BackupNotFound, NotInStorage
 from airflow_provider_milvus_backup.core.job_planning import JobRules, Places, folded_copies, is_folded, plan_jobs
-from airflow_provider_milvus_backup.core.meta import Backup, Collection
+from airflow_provider_milvus_backup.core.meta import Backup, Collection, Database, Index, Partition, SnapshotBackup
 from airflow_provider_milvus_backup.core.meta_reader import from_files
+from airflow_provider_milvus_backup.core.names import CollectionName
 from airflow_provider_milvus_backup.core.reader import read_backup
 from airflow_provider_milvus_backup.core.restore_plan import check_objects, expected_objects
 from airflow_provider_milvus_backup.core.restore_state import Job
 from airflow_provider_milvus_backup.core.schema import to_proto
+from airflow_provider_milvus_backup.core.snapshot_plan import check_bundles
 from airflow_provider_milvus_backup.core.store import ObjectStore
 from tests.golden_backups.expected import EXPECTED, GOLDEN, LOST_L0
 from tests.golden_backups.shapes import DOCS, EVENTS, PRICES, B
@@ -88,10 +90,10 @@ def test_a_golden_backup_is_found_by_its_name_in_a_store(tree: str) -> None:
 
 
 def without_full_meta(tree: str, whole: Backup) -> Backup:
-    """What is left when only the level files are: no databases and users, and from 0.5.13 on no L0 segments of all partitions."""
+    """What is left when only the level files are: nothing of the cluster, and from 0.5.13 on no L0 segments of all partitions."""
     kept = [one if tree in NESTED else replace(one, l0_segments=[]) for one in whole.collections]
     warnings = [] if any(one.l0_segments for one in kept) else [LOST_L0]
-    return replace(whole, databases=[], rbac=None, collections=kept, warnings=warnings)
+    return replace(whole, databases=[], rbac=None, flush_all=None, collections=kept, warnings=warnings)
 
 
 @pytest.mark.parametrize("tree", TREES)
@@ -285,31 +287,76 @@ def test_the_trees_hold_what_readers_must_pass_over() -> None:
 # ---- the snapshot format -------------------------------------------------------------------------------------------------------
 
 
-def test_the_snapshot_format_is_recognised_with_and_without_full_meta() -> None:
+def frozen() -> Backup:
+    path = f"bundle/snapshots/{B + 1100}/metadata/{B + 2000}.json"
+    collection = Collection(
+        collection_id=B + 1100,
+        name=CollectionName("default", "frozen"),
+        schema={
+            "name": "frozen",
+            "fields": [
+                {"fieldID": 100, "name": "id", "is_primary_key": True, "data_type": 5},
+                {"fieldID": 101, "name": "vector", "data_type": 101, "type_params": [{"key": "dim", "value": "4"}]},
+            ],
+            "properties": [],
+        },
+        shards=1,
+        consistency_level=2,
+        partitions=[Partition(B + 1101, "_default", [], "NotLoad")],
+        indexes=[
+            Index(
+                "vector", "vector", "HNSW", {"M": "8", "efConstruction": "64", "index_type": "HNSW", "metric_type": "L2"}, index_id=B + 1151
+            )
+        ],
+        database_id=1,
+        created_timestamp=455_012_000_000_000_004,
+        virtual_channels=[f"by-dev-rootcoord-dml_0_{B + 1100}v0"],
+        physical_channels=["by-dev-rootcoord-dml_0"],
+        backup_timestamp=455_012_345_678_901_249,
+        snapshot=SnapshotBackup(path, 3, 144),
+    )
+    backup_id = "7c1f2f0e-6f5f-4a55-9a0d-0d6f6f7f2a11"
+    return Backup(backup_id, "golden_head_snapshot", "v3.0.1", [collection], [Database("default", 1)], format="snapshot")
+
+
+def test_the_snapshot_format_is_read_value_by_value_with_and_without_full_meta() -> None:
     files = meta_files(SNAPSHOT)
-    with pytest.raises(UnsupportedFormat, match=r"'golden_head_snapshot'.*'snapshot' format"):
+    assert from_files(files) == frozen()
+    assert (frozen().size, frozen().collections[0].rows) == (144, 0)
+    del files[FULL]
+    assert from_files(files) == replace(frozen(), databases=[])
+    del files["collection_meta.json"]
+    with pytest.raises(BackupDamaged, match=r"neither full_meta\.json nor collection_meta\.json"):
         from_files(files)
-    level_files = {name: files.get(name, b'{"infos":[]}') for name in layout.META_FILES if name != FULL}
-    with pytest.raises(UnsupportedFormat, match=r"'golden_head_snapshot'.*'snapshot' format"):
-        from_files(level_files)
+
+
+def test_what_lies_in_a_bundle_is_what_the_meta_says() -> None:
+    backup, there = frozen(), objects(SNAPSHOT, "bundle")
+    check_bundles(backup, backup.collections, there)
+    for key, size in there.items():
+        rest = {other: bytes_ for other, bytes_ in there.items() if other != key}
+        with pytest.raises(BackupDamaged, match=r"snapshot of default\.frozen"):
+            check_bundles(backup, backup.collections, rest)
+        with pytest.raises(BackupDamaged, match="incomplete: 3 files of 143 bytes"):
+            check_bundles(backup, backup.collections, {**there, key: size - 1})
 
 
 def test_a_snapshot_backup_leads_to_its_bundle_and_has_no_segments() -> None:
     assert sorted(meta_files(SNAPSHOT)) == ["backup_meta.json", "collection_meta.json", FULL]
     summary, whole = document(SNAPSHOT, "backup_meta.json"), document(SNAPSHOT)
     assert (summary["format"], whole["format"], whole["milvus_version"]) == ("snapshot", "snapshot", "v3.0.1")
-    [frozen] = whole["collection_backups"]
-    assert document(SNAPSHOT, "collection_meta.json") == {"infos": [frozen]}
+    [kept] = whole["collection_backups"]
+    assert document(SNAPSHOT, "collection_meta.json") == {"infos": [kept]}
     bundle = objects(SNAPSHOT, "bundle")
     assert objects(SNAPSHOT) == {}
-    assert frozen["snapshot_backup"] == {
+    assert kept["snapshot_backup"] == {
         "metadata_path": f"bundle/snapshots/{B + 1100}/metadata/{B + 2000}.json",
         "total_files": len(bundle),
         "total_bytes": sum(bundle.values()),
     }
-    assert frozen["snapshot_backup"]["metadata_path"] in bundle
-    assert (frozen["size"], whole["size"]) == (sum(bundle.values()), 0)
-    assert (frozen["backup_timestamp"], "backup_physical_timestamp" in frozen) == (455_012_345_678_901_249, False)
-    assert frozen["partition_backups"] == [
+    assert kept["snapshot_backup"]["metadata_path"] in bundle
+    assert (kept["size"], whole["size"]) == (sum(bundle.values()), 0)
+    assert (kept["backup_timestamp"], "backup_physical_timestamp" in kept) == (455_012_345_678_901_249, False)
+    assert kept["partition_backups"] == [
         {"partition_id": B + 1101, "partition_name": "_default", "collection_id": B + 1100, "size": 0, "load_state": "NotLoad"}
     ]
