@@ -204,6 +204,22 @@ def test_several_l0_prefixes_in_one_job_work_from_2_6_5_on(version: str) -> None
         assert set(model.copies(TARGET)) == set(range(10))
 
 
+def test_an_l0_import_into_one_partition_leaves_the_others_alone() -> None:
+    model = made("2.6.4")
+    model.create_collection(TARGET, shapes.schema("target"))
+    model.create_partition(TARGET, "p")
+    for partition in ("_default", "p"):
+        model.insert(TARGET, [shapes.row(1)], partition)
+    model.flush(TARGET)
+    model.bucket.put("l0/1/7", delta_log([Delete(1, model.next_ts())]))
+    model.import_job(TARGET, [["l0/1/"]], {"l0_import": "true"}, "p")
+    model.finish_jobs()
+    assert model.rows(TARGET) == {"_default": {1: shapes.row(1)}, "p": {}}
+    model.import_job(TARGET, [["l0/1/"]], {"l0_import": "true"})
+    model.finish_jobs()
+    assert model.rows(TARGET) == {"_default": {}, "p": {}}
+
+
 def test_a_segment_of_storage_version_3_cannot_be_read_by_its_prefix() -> None:
     model = made("3.0.0")
     source = model.create_collection(SOURCE, shapes.schema("source"))
