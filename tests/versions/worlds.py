@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import uuid
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,12 +23,32 @@ from airflow_provider_milvus_backup.core.restore import RestoreRun
 from airflow_provider_milvus_backup.core.restore_plan import RestoreOptions
 from airflow_provider_milvus_backup.core.settings import MilvusAddress, S3Location, Settings
 from demo import servers
+from tests import format_reader
 from tests.contract.buckets import S3Bucket
+from tests.contract.clients import stub
 from tests.contract.model import Model
+from tests.contract.recording import Request
 from tests.contract.servers import ContractServer, contract_server
 from tests.integration.clusters import Lines
 
 BUCKET = "a-bucket"
+
+
+class Log(Lines):
+    """A logger that keeps what is written to it, and lets something happen when a line is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: What happens at the first line with a text, once.
+        self.actions: dict[str, Callable[[], object]] = {}
+
+    def info(self, text: str, *args: object) -> None:
+        """Keep a line."""
+        super().info(text, *args)
+        for part in [part for part in self.actions if part in self.lines[-1]]:
+            self.actions.pop(part)()
+
+    warning = info
 
 
 @dataclass
@@ -37,7 +59,7 @@ class World:
     s3: servers.S3Server
     #: Above both Milvus's own root path and that of the backups.
     root: str
-    log: Lines = field(default_factory=Lines)
+    log: Log = field(default_factory=Log)
     #: What replaces the address.
     address: dict[str, Any] = field(default_factory=dict)
 
@@ -63,15 +85,14 @@ class World:
     ) -> dict[str, Any]:
         """Back up and return the summary."""
         gc_pause, owner = more.pop("gc_pause", "auto"), more.pop("owner", Owner())
-        run = BackupRun.open(settings or self.settings, Reporter(self.log), Patience(timeout=60), owner, gc_pause)
+        patience = more.pop("patience", None) or Patience(timeout=60)
+        run = BackupRun.open(settings or self.settings, Reporter(self.log), patience, owner, gc_pause)
         try:
             return run.backup(name, collections, strategy, **more).to_dict()
         finally:
             run.server.close()
 
-    def restore(
-        self, name: str = "nightly", *, settings: Settings | None = None, restore_id: str = "", **options: Any
-    ) -> dict[str, Any]:
+    def restore(self, name: str = "nightly", *, settings: Settings | None = None, restore_id: str = "", **options: Any) -> dict[str, Any]:
         """Restore, wait, finish, and return the summary."""
         run = RestoreRun.open(settings or self.settings, Reporter(self.log), Patience(timeout=60), resumable=bool(restore_id))
         try:
@@ -88,6 +109,51 @@ class World:
     def said(self, text: str) -> bool:
         """Return whether a line with this text was written."""
         return any(text in line for line in self.log.lines)
+
+    # ---- what happens meanwhile --------------------------------------------------------------------------------------------
+
+    def at(self, request: str, *actions: Callable[[], object]) -> None:
+        """Let the actions happen one by one, each right before a request of this name is answered; one that raises is the answer."""
+        waiting, earlier = deque(actions), self.server.recorder.before
+
+        def before(came: Request) -> None:
+            if came.name == request and waiting:
+                waiting.popleft()()
+            elif earlier:
+                earlier(came)
+
+        self.server.recorder.before = before
+
+    # ---- what is there -----------------------------------------------------------------------------------------------------
+
+    def keys(self, path: str) -> list[str]:
+        """Return the keys below a path, from there on."""
+        prefix = f"{self.root}/{path}/"
+        return [key.removeprefix(prefix) for key in self.model.bucket.list(prefix)]
+
+    def read(self, path: str) -> bytes:
+        """Return an object."""
+        return self.model.bucket.get(f"{self.root}/{path}")
+
+    def full_meta(self, name: str = "nightly") -> dict[str, Any]:
+        """Return what full_meta.json of a backup says."""
+        found: dict[str, Any] = json.loads(self.read(f"backup/{name}/meta/full_meta.json"))
+        return found
+
+    def checked(self, name: str = "nightly") -> format_reader.CheckedBackup:
+        """Return a backup as the reader that knows nothing but the official format reads it."""
+        keys = {f"{self.root}/backup/{name}/{key}": f"backup/{name}/{key}" for key in self.keys(f"backup/{name}")}
+        sizes = {key: len(self.read(path)) for key, path in keys.items()}
+        root, milvus_root = f"{self.root}/backup", f"{self.root}/files"
+        return format_reader.check_backup(sizes, lambda key: self.read(keys[key]), root, name, milvus_root=milvus_root)
+
+    def ask(self, rpc: str, request: Any, database: str = "default") -> Any:
+        """Send a request, as any client might."""
+        with stub(self.server) as client:
+            answer = getattr(client, rpc)(request, metadata=[("dbname", database)])
+        status = answer if hasattr(answer, "error_code") else answer.status
+        assert (status.code, status.error_code) == (0, 0), status
+        return answer
 
 
 @contextmanager
