@@ -8,6 +8,7 @@ The restore: RestoreExternalSnapshot makes a collection, with its indexes and da
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -275,7 +276,7 @@ def _drop(server: MilvusServer, name: CollectionName, snapshot: str) -> MilvusBa
 
 def _is_pinned(error: MilvusBackupError, name: CollectionName, snapshot: str) -> bool:
     text = str(error).replace(snapshot, "").replace(name.collection, "").lower()
-    return "pinned" in text or "active pin" in text
+    return re.search(r"\bpin(?:s|ned)?\b", text) is not None
 
 
 def _exists(server: MilvusServer, name: CollectionName, snapshot: str) -> bool:

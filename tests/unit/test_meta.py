@@ -246,7 +246,7 @@ def test_a_log_without_id_has_the_last_part_of_its_path_as_id() -> None:
             read(document)
 
 
-@pytest.mark.parametrize("found", ["snapshot", "anything"])
+@pytest.mark.parametrize("found", ["snapshots", "anything"])
 def test_another_format_is_refused_by_name_with_and_without_full_meta(found: str) -> None:
     with pytest.raises(UnsupportedFormat, match=found):
         read(head() | {"format": found})
