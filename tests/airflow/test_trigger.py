@@ -27,7 +27,7 @@ from tests.airflow.stack import Stack, broken_backup
 
 #: How each release so far has persisted a deferred restore, the newest last. Their triggers must start after any upgrade: never change a
 #: file, only add one.
-GOLDEN = [Path(__file__).parent / "golden" / f"{name}.json" for name in ("import_trigger", "import_trigger_2")]
+GOLDEN = [Path(__file__).parent / "golden" / f"{name}.json" for name in ("import_trigger", "import_trigger_2", "import_trigger_3")]
 MAX_LAG = 0.2  # seconds; Airflow logs a blocked main thread from here on
 
 
@@ -77,6 +77,8 @@ def test_the_persisted_form_is_that_of_the_newest_golden_file() -> None:
         backup_aws_conn_id="aws_backups",
         backup_bucket="backups",
         backup_root_path="backup",
+        rest=True,
+        databases=["default"],
     ).serialize()
     assert {"classpath": path, "kwargs": arguments} == json.loads(GOLDEN[-1].read_text())
 
