@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_milvus_backup.core.errors import UnsupportedFormat
+from airflow_provider_milvus_backup.core.errors import UnsupportedServer
 from airflow_provider_milvus_backup.core.names import CollectionName
 from airflow_provider_milvus_backup.core.patience import Patience
 from airflow_provider_milvus_backup.core.report import Reporter
 from airflow_provider_milvus_backup.core.restore import RestoreRun
 from airflow_provider_milvus_backup.core.restore_plan import RestoreOptions
 from tests import official_backups
+from tests.golden_backups.expected import GOLDEN
 from tests.integration import data
 from tests.integration.clusters import Cluster, admin, everything, listing
 from tests.integration.conftest import Zoo
@@ -84,11 +85,14 @@ def test_a_backup_without_full_meta_says_what_may_be_missing(restored: list[str]
     assert any("full_meta.json is missing" in line for line in restored)
 
 
-def test_a_snapshot_backup_is_refused(a: Cluster, head: dict[str, Any]) -> None:
-    name = rewrite(a, "l0compact", lambda meta: meta.update(format="snapshot"), "by_snapshot")
+def test_a_snapshot_backup_is_refused_by_a_milvus_without_snapshots(a: Cluster) -> None:
+    name = "golden_head_snapshot"
+    for path in (path for path in (GOLDEN / "head-snapshot").rglob("*") if path.is_file()):
+        key = f"{ROOT}/{name}/{path.relative_to(GOLDEN / 'head-snapshot').as_posix()}"
+        admin(a.s3).put_object(Bucket=a.backups.bucket, Key=key, Body=path.read_bytes())
     before = everything(a)
-    with pytest.raises(UnsupportedFormat, match=r"'by_snapshot'.*'snapshot' format.*binlog format only"):
-        a.restore(name, suffix="_never")
+    with pytest.raises(UnsupportedServer, match=r"'golden_head_snapshot'.*snapshot format.*3\.0\.1 or newer.*version v2\."):
+        a.restore(name, suffix="_never", allow_downgrade=True)
     assert everything(a) == before
 
 
