@@ -1,0 +1,374 @@
+"""Which segments and which of their logs a backup takes: exactly those that Milvus names, at a moment at which they belong together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from airflow_provider_milvus_backup.core import survey
+from airflow_provider_milvus_backup.core.errors import SourceChanged, UnsupportedFormat
+from tests.contract import shapes
+from tests.contract.jobs import Fate, Job
+from tests.contract.refusals import Refusal
+from tests.contract.scenes import dirs, options
+from tests.contract.state import L0, L1, Segment
+
+from .worlds import World
+
+NAME, RESTORED = ("default", "docs"), ("default", "docs_back")
+#: Nothing listens there.
+NOWHERE = "http://127.0.0.1:9"
+
+
+def fill(world: World, count: int = 4, flushes: int = 1) -> list[Segment]:
+    """One collection in one channel; return its segments."""
+    world.model.create_collection(NAME, shapes.schema("docs"))
+    return [segment for flush in range(flushes) for segment in add(world, range(flush * count, (flush + 1) * count))]
+
+
+def add(world: World, numbers: Any) -> list[Segment]:
+    world.model.insert(NAME, [shapes.row(number) for number in numbers])
+    return world.model.flush(NAME)
+
+
+def saved(world: World) -> dict[int, Any]:
+    """The segments of the backup as full_meta.json has them, by id."""
+    (collection,) = world.full_meta()["collection_backups"]
+    segments = [segment for partition in collection["partition_backups"] for segment in partition.get("segment_backups", [])]
+    return {segment["segment_id"]: segment for segment in segments + collection.get("l0_segments", [])}
+
+
+def restored(world: World) -> Any:
+    world.restore(suffix="_back")
+    assert set(world.model.copies(RESTORED).values()) <= {1}
+    return world.model.rows(RESTORED)
+
+
+# ---- logs that nothing names -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("version", "directory"), [("2.5.10", 101), ("3.0.0", 0)])
+def test_a_stray_log_of_one_field_is_left_out_where_milvus_names_the_logs(
+    milvus: Callable[..., World], version: str, directory: int
+) -> None:
+    world = milvus(version)
+    (segment,) = fill(world)
+    stray = world.model.plant_stray_log(segment.id, directory)
+    rows = world.model.rows(NAME)
+    world.backup()
+    assert not [key for key in world.keys("backup/nightly") if key.endswith(stray.rpartition("/")[2])]
+    taken = {logs.get("fieldID", 0): [log["log_id"] for log in logs["binlogs"]] for logs in saved(world)[segment.id]["binlogs"]}
+    assert taken == segment.insert_logs
+    assert restored(world) == rows
+
+
+def test_a_stray_directory_of_a_field_that_never_was_is_left_out(milvus: Callable[..., World]) -> None:
+    world = milvus("2.5.10")
+    (segment,) = fill(world)
+    world.model.plant_stray_log(segment.id, 177)
+    rows = world.model.rows(NAME)
+    world.backup()
+    assert not [key for key in world.keys("backup/nightly") if "/177/" in key]
+    assert restored(world) == rows
+
+
+def test_without_rest_a_stray_log_is_refused_naming_the_segment_and_the_counts(
+    milvus: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(survey, "LISTINGS", 2)
+    world = milvus("2.5.10")
+    (segment,) = fill(world)
+    world.model.plant_stray_log(segment.id, 101)
+    world.address["rest_endpoint"] = NOWHERE
+    counts = r"\(field 0: 1, field 1: 1, field 100: 1, field 101: 2\)"
+    with pytest.raises(SourceChanged, match=rf"segment {segment.id} has different numbers of binlogs per field {counts}"):
+        world.backup()
+    warned = [line for line in world.log.lines if "taken from a listing of the bucket, because Milvus cannot be asked" in line]
+    assert len(warned) == 1
+    assert "127.0.0.1:9" in warned[0]
+    assert not [key for key in world.keys("backup/nightly") if key.startswith(("meta/", "binlogs/"))]
+
+
+def test_2_5_4_does_not_name_logs_so_that_a_clean_directory_is_listed_without_a_warning(milvus: Callable[..., World]) -> None:
+    world = milvus("2.5.4")
+    fill(world)
+    rows = world.model.rows(NAME)
+    world.backup()
+    assert world.server.requests["segments/describe"] == 0
+    assert not world.said("cannot be asked")
+    assert restored(world) == rows
+
+
+# ---- compactions at a bad moment -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["2.5.10", "2.6.20"])
+def test_compaction_children_trap_a_segment_compacted_before_it_is_described_is_looked_at_again(
+    milvus: Callable[..., World], version: str
+) -> None:
+    world = milvus(version)
+    parents = fill(world, flushes=2)
+    world.model.delete(NAME, [1])
+    world.model.flush(NAME)
+
+    def compact() -> None:
+        world.model.compact_l0(NAME)  # the parents' describe now has the delta logs of the child as well
+        world.model.compact(NAME)
+
+    world.at("segments/describe", compact)
+    rows = world.model.rows(NAME)
+    world.backup()
+    assert world.said("is no longer a flushed one; it was just compacted or dropped; looking again")
+    (child,) = [segment for segment in world.model.listed(NAME) if segment.compaction_from]
+    assert set(child.compaction_from) == {parent.id for parent in parents}
+    assert saved(world).keys() == {child.id}
+    assert restored(world) == rows
+    assert 1 not in rows["_default"]
+
+
+def test_deletes_that_a_compaction_moved_from_l0_into_the_segments_are_backed_up_once(milvus: Callable[..., World]) -> None:
+    world = milvus("2.5.10")
+    (segment,) = fill(world)
+    world.model.delete(NAME, [1])
+    (l0,) = world.model.flush(NAME)
+    world.at("segments/describe", partial(world.model.compact_l0, NAME))
+    world.backup()
+    assert l0.id not in saved(world)
+    assert [log["log_id"] for logs in saved(world)[segment.id]["deltalogs"] for log in logs["binlogs"]] == segment.delta_logs
+    assert restored(world)["_default"].keys() == {0, 2, 3}
+
+
+@pytest.mark.parametrize("version", ["2.4.24", "3.0.0"])
+def test_a_segment_whose_files_are_collected_before_they_are_copied_is_planned_again(milvus: Callable[..., World], version: str) -> None:
+    world = milvus(version)
+    fill(world, flushes=2)
+
+    def collect() -> None:
+        world.model.compact(NAME)
+        world.model.collect_garbage(NAME)
+
+    world.log.actions["to copy:"] = collect
+    rows = world.model.rows(NAME)
+    summary = world.backup()
+    assert world.said("docs: planned again")
+    (child,) = world.model.listed(NAME)
+    assert saved(world).keys() == {child.id}
+    assert summary["segments"] == 1
+    assert {key.split("/")[4] for key in world.keys("backup/nightly/binlogs")} == {str(child.id)}
+    assert restored(world) == rows
+
+
+def test_segment_not_found_between_the_two_steps_inside_the_server_is_asked_again(milvus: Callable[..., World]) -> None:
+    world = milvus("2.5.10")
+    fill(world)
+
+    def gone() -> None:
+        raise Refusal(600, "segment not found[segment=450000000000000999]")
+
+    world.at("GetPersistentSegmentInfo", gone, gone, gone)
+    rows = world.model.rows(NAME)
+    world.backup()
+    assert world.server.requests["GetPersistentSegmentInfo"] == 4
+    assert restored(world) == rows
+
+
+def test_a_segment_that_is_forgotten_before_it_is_described_is_looked_at_again(milvus: Callable[..., World]) -> None:
+    world = milvus("2.5.10")
+    fill(world, flushes=2)
+
+    def forget() -> None:
+        world.model.compact(NAME)
+        world.model.collect_garbage(NAME)
+
+    world.at("segments/describe", forget)
+    rows = world.model.rows(NAME)
+    world.backup()
+    assert world.said("vanished while it was looked at; looking again")
+    assert restored(world) == rows
+
+
+# ---- segments that are no part of a backup ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["2.4.5", "3.0.0"])
+def test_growing_sealed_and_empty_segments_are_left_out(milvus: Callable[..., World], version: str) -> None:
+    world = milvus(version)
+    (flushed,) = fill(world)
+    world.model.plant_empty(NAME)
+    rows = world.model.rows(NAME)
+    world.model.insert(NAME, [shapes.row(50)])
+    world.model.flush_seconds = 600
+    world.model.begin_flush(NAME)
+    world.model.insert(NAME, [shapes.row(51)])
+    assert {segment.state for segment in world.model.collection(NAME).segments} == {2, 3, 4}
+    world.backup(strategy="skip_flush")
+    assert saved(world).keys() == {flushed.id}
+    world.model.flush_seconds = 0.02
+    assert restored(world) == rows
+
+
+def importing(world: World) -> Job:
+    """A job that has not ended, into the collection of the backup; it reads a copy of what is there."""
+    world.model.fates.append(Fate(hang="IndexBuilding"))
+    world.model.create_collection(("default", "other"), shapes.schema("other"))
+    world.model.insert(("default", "other"), [shapes.row(70)])
+    world.model.flush(("default", "other"))
+    files = [dirs(world.model.collection(("default", "other")))]
+    files = [[path.replace("files/", f"{world.model.root_path}/", 1) for path in paths] for paths in files]
+    job = world.model.import_job(NAME, files, options(world.model), "_default")
+    world.model.finish_jobs()
+    assert not job.over
+    return job
+
+
+@pytest.mark.parametrize("version", ["2.6.4", "3.0.0"])
+def test_a_collection_that_is_imported_into_is_refused_by_name(
+    milvus: Callable[..., World], monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    monkeypatch.setattr(survey, "LISTINGS", 2)
+    world = milvus(version)
+    fill(world)
+    importing(world)
+    with pytest.raises(SourceChanged, match=r"rows are being imported into default\.docs; back it up when its import jobs have ended"):
+        world.backup(collections="docs")
+    assert not [key for key in world.keys("backup/nightly") if key.startswith(("meta/", "binlogs/"))]
+
+
+def test_a_collection_is_backed_up_whole_when_the_import_into_it_ends_meanwhile(milvus: Callable[..., World]) -> None:
+    world = milvus("2.6.20")
+    fill(world)
+    job = importing(world)
+
+    def end() -> None:
+        job.fate = Fate()
+        world.model.finish_jobs()
+
+    world.at("jobs/import/list", lambda: None, lambda: None, end)  # the first one is whether REST answers
+    world.backup(collections="docs")
+    assert world.said("rows are being imported into default.docs")
+    assert restored(world)["_default"].keys() == {0, 1, 2, 3, 70}
+
+
+def test_an_import_that_begins_while_segments_are_listed_is_noticed(milvus: Callable[..., World]) -> None:
+    world = milvus("2.6.20")
+    fill(world)
+    jobs: list[Job] = []
+
+    def begin() -> None:
+        jobs.append(importing(world))
+
+    def end() -> None:
+        jobs[0].fate = Fate()
+        world.model.finish_jobs()
+
+    world.at("GetPersistentSegmentInfo", begin)
+    # Whether REST answers, before the segments are listed, after it; then all over again.
+    world.at("jobs/import/list", *[lambda: None] * 3, end)
+    world.backup(collections="docs")
+    assert world.said("rows are being imported into default.docs")
+    assert restored(world)["_default"].keys() == {0, 1, 2, 3, 70}
+
+
+def test_2_5_does_not_list_what_is_being_imported_so_nothing_is_refused(milvus: Callable[..., World]) -> None:
+    world = milvus("2.5.10")
+    fill(world)
+    importing(world)
+    world.backup(collections="docs")
+    assert world.server.requests["jobs/import/list"] == 0
+    assert restored(world)["_default"].keys() == {0, 1, 2, 3}
+
+
+def test_storage_version_3_is_refused_with_the_reason(milvus: Callable[..., World]) -> None:
+    world = milvus("3.0.0")
+    fill(world)
+    world.model.plant_v3(NAME, [shapes.row(80)])
+    with pytest.raises(UnsupportedFormat, match=r"default\.docs has segments in storage version 3, .* manifests .* format='snapshot'"):
+        world.backup()
+    assert not [key for key in world.keys("backup/nightly") if key.startswith(("meta/", "binlogs/"))]
+
+
+# ---- what is written down about them ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["2.4.5", "2.4.24", "2.5.10", "2.6.20"])
+def test_channel_level_and_storage_version_of_every_segment_are_where_the_format_has_them(
+    milvus: Callable[..., World], version: str
+) -> None:
+    world = milvus(version)
+    model, profile = world.model, world.server.profile
+    collection = model.create_collection(NAME, shapes.schema("docs"), shards=2)
+    model.create_partition(NAME, "second")
+    for partition in ("_default", "second"):
+        model.insert(NAME, [shapes.row(number) for number in range(8)], partition)
+    model.flush(NAME)
+    model.delete(NAME, range(4), "second")
+    model.delete(NAME, range(4, 8))
+    model.flush(NAME)
+    world.backup()
+    segments, binlogs = saved(world), world.keys("backup/nightly/binlogs")
+    assert segments.keys() == {segment.id for segment in model.listed(NAME)}
+    for segment in model.listed(NAME):
+        found = segments[segment.id]
+        assert found.get("is_l0", False) == (segment.level == L0)
+        assert found.get("storage_version", 0) == (segment.storage_version if profile.lists_storage_version else 0)
+        assert found.get("v_channel", "") == (segment.vchannel if profile.segments_describe else "")
+        assert found.get("group_id", 0) == (0 if segment.partition_id == -1 else segment.id)
+        place = f"{collection.id}/{segment.partition_id}/" + ("" if segment.partition_id == -1 else f"{segment.id}/") + f"{segment.id}/"
+        inserts = [f"insert_log/{place}{field}/{log}" for field, logs in segment.insert_logs.items() for log in logs]
+        deltas = [f"delta_log/{place}{log}" for log in segment.delta_logs]
+        assert sorted(key for key in binlogs if re.search(rf"/{segment.id}/", key)) == sorted(inserts + deltas)
+    levels = {(segment.partition_id == -1, segment.level) for segment in model.listed(NAME)}
+    assert levels == {(False, L0), (True, L0), (False, L1)}
+    (whole,) = world.full_meta()["collection_backups"]
+    assert {segment["partition_id"] for segment in whole["l0_segments"]} == {-1}
+
+
+@pytest.mark.parametrize("version", ["2.4.24", "3.0.0"])
+def test_every_object_of_a_backup_is_byte_by_byte_its_source(milvus: Callable[..., World], version: str) -> None:
+    world = milvus(version)
+    world.model.rows_per_log = 2
+    fill(world, flushes=2)
+    world.model.delete(NAME, [1])
+    world.model.flush(NAME)
+    world.backup()
+    sources = {}
+    for segment in saved(world).values():
+        for log in [log for logs in segment.get("binlogs", []) + segment.get("deltalogs", []) for log in logs["binlogs"]]:
+            sources[str(log["log_id"])] = log["log_path"].removeprefix(f"{world.root}/")
+    copies = world.keys("backup/nightly/binlogs")
+    assert sorted(key.rpartition("/")[2] for key in copies) == sorted(sources)
+    assert len(copies) == len(world.keys("files"))
+    for key in copies:
+        assert world.read(f"backup/nightly/binlogs/{key}") == world.read(sources[key.rpartition("/")[2]])
+
+
+@pytest.mark.parametrize("version", ["2.4.5", "2.5.10", "2.6.4", "3.0.0"])
+def test_a_reader_of_the_official_format_finds_what_milvus_holds(milvus: Callable[..., World], version: str) -> None:
+    world = milvus(version)
+    model = world.model
+    collection = model.create_collection(NAME, shapes.schema("docs", dynamic=True), shards=2)
+    model.create_partition(NAME, "second")
+    model.insert(NAME, [shapes.row(number, more=number) for number in range(8)])
+    model.insert(NAME, [shapes.row(number) for number in range(8, 12)], "second")
+    model.delete(NAME, [3], "_default")
+    model.delete(NAME, [9])
+    world.backup()
+    backup = world.checked()
+    found = backup.collections[NAME]
+    assert (found.collection_id, found.rows, backup.raw["milvus_version"]) == (collection.id, 12, f"v{version}")
+    assert {name: partition.rows for name, partition in found.partitions.items()} == {"_default": 8, "second": 4}
+    assert {name: partition.partition_id for name, partition in found.partitions.items()} == {p.name: p.id for p in collection.partitions}
+    read = [segment for partition in found.partitions.values() for segment in partition.segments.values()] + list(
+        found.l0_segments.values()
+    )
+    assert {segment.segment_id: (segment.rows, segment.is_l0) for segment in read} == {
+        segment.id: (len(segment.rows), segment.level == L0) for segment in model.listed(NAME)
+    }
+    logs = {segment.segment_id: ({f: list(ids) for f, ids in segment.insert_logs.items()}, list(segment.delta_logs)) for segment in read}
+    assert logs == {segment.id: (segment.insert_logs, segment.delta_logs) for segment in model.listed(NAME)}
+    assert {name: field["fieldID"] for name, field in found.fields.items()} == {"id": 100, "v": 101}
+    assert backup.size == sum(len(world.read(f"files/{key}")) for key in world.keys("files"))
