@@ -97,8 +97,8 @@ class GrpcDoor:
         return any(imports.of_grpc(job.id, job).state is JobState.RUNNING for job in self.server.imports(name))
 
     def ids(self, name: CollectionName) -> list[int]:
-        """Return the ids of all jobs into a collection; from 2.4 on they are not told."""
-        return [int(job.id) for job in self.server.imports(name) if job.id]
+        """Return the ids of all jobs into a collection; from 2.4 on they are not told, and negative numbers stand for them."""
+        return [int(job.id) or -number for number, job in enumerate(self.server.imports(name), 1)]
 
     def find(self, name: CollectionName, wanted: Mapping[str, Files], known: set[int]) -> dict[str, int]:
         """Return the jobs by the tag among their options; from 2.4 on a list only says how many there are."""

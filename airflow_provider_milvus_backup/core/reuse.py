@@ -63,7 +63,7 @@ def apart(plan: BackupPlan, there: Mapping[str, StoredObject], recorded: Mapping
     one that does not exist yet: the finished backup would be another one if a directory of it gained so much as a delta log.
 
     :param protected: keys of the finished backup
-    :raises BackupExists: a segment that belongs to all partitions, whose directory has no group, has changed
+    :raises BackupExists: an L0 segment, whose directory cannot be another one, has changed
     """
     binlogs = layout.binlogs_dir(plan.backup_root, plan.backup.name)
     groups: dict[tuple[int, int], dict[int, set[str]]] = {}
@@ -74,7 +74,8 @@ def apart(plan: BackupPlan, there: Mapping[str, StoredObject], recorded: Mapping
 
     def moved(collection: meta.Collection, segment: meta.Segment) -> meta.Segment:
         taken = groups.setdefault((collection.collection_id, segment.partition_id), {})
-        for group in (segment.group_id, *sorted(taken)):
+        # The official tool looks for the deletes of an L0 segment under its own id.
+        for group in (segment.group_id, *(sorted(taken) if not segment.is_l0 else ())):
             candidate = replace(segment, group_id=group)
             present = taken.get(group, set()) if group is not None else _ungrouped(plan, collection, segment, there)
             needed = {copy.destination: copy for copy in plan.segment_copies(collection.collection_id, candidate)}
@@ -83,7 +84,7 @@ def apart(plan: BackupPlan, there: Mapping[str, StoredObject], recorded: Mapping
                 if group is not None:
                     taken.setdefault(group, set()).update(needed)
                 return candidate
-        if segment.group_id is None:
+        if segment.group_id is None or segment.is_l0:
             raise BackupExists(
                 f"backup {plan.backup.name!r} cannot be replaced safely: deletes of {collection.name} changed in a directory that both the "
                 "old and the new backup need; delete the old one first, or choose another name"

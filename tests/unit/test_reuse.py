@@ -118,10 +118,13 @@ def test_an_interrupted_replacement_goes_on_in_its_own_directory() -> None:
     assert apart(new, {**finished, **half}, {}, set(finished)) == first
 
 
-def test_deletes_of_all_partitions_that_changed_cannot_be_replaced_safely() -> None:
+@pytest.mark.parametrize(("partition", "group"), [(-1, None), (7, 5)])
+def test_deletes_of_l0_segments_that_changed_cannot_be_replaced_safely(partition: int, group: int | None) -> None:
+    """The official tool finds them under the segment's own id alone."""
+
     def with_l0(log: int) -> BackupPlan:
         plan = plan_of({})
-        segment = meta.Segment(5, -1, 0, [], [meta.FieldLogs(0, [meta.Log(log, 1, f"e{log}")])], None, is_l0=True)
+        segment = meta.Segment(5, partition, 0, [], [meta.FieldLogs(0, [meta.Log(log, 1, f"e{log}")])], group, is_l0=True)
         (collection,) = plan.backup.collections
         return replace(plan, backup=replace(plan.backup, collections=[replace(collection, l0_segments=[segment])]))
 
