@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 REQUEST_SECONDS = 300.0
 #: Seconds for a request that only asks.
 ASK_SECONDS = 60.0
+#: Connections that one client has open at most; all of them are kept.
+CONNECTIONS = 32
 
 CREATE, LIST = "jobs/import/create", "jobs/import/list"
 #: Asking for one job: the name of 2.4.13 and later first, then the one that all have.
@@ -134,11 +136,11 @@ def base_url(address: MilvusAddress) -> str:
 
 def client_options(address: MilvusAddress) -> dict[str, Any]:
     """Return what httpx's clients take: where, TLS, and no proxies from the environment, which gRPC does not use either."""
-    url = base_url(address)
-    options: dict[str, Any] = {"base_url": url, "trust_env": False}
-    if url.startswith("https:"):
-        options["verify"] = tls(address)
-    return options
+    import httpx
+
+    url, limits = base_url(address), httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
+    # httpx reads all CAs for a context of its own unless it is given one, without TLS too.
+    return {"base_url": url, "trust_env": False, "limits": limits, "verify": tls(address) if url.startswith("https:") else False}
 
 
 def tls(address: MilvusAddress) -> ssl.SSLContext:
@@ -196,7 +198,8 @@ def data_of(status: int, content: bytes, doing: str, address: MilvusAddress) -> 
         raise problem
     if status != 200 or not isinstance(answer, dict) or not isinstance(code, int):
         raise UnsupportedServer(f"what answers at {base_url(address)} is not Milvus's REST interface (HTTP status {status})")
-    if code:
+    # Until about 2.4.5 success was code 200, which is also that of a missing partition; but an error has a message (milvus #33099).
+    if code and not (code == 200 and "message" not in answer):
         kind = AuthError if "privilege" in message.lower() or "permission deny" in message.lower() else ServerError
         error = kind(f"Milvus at {address} cannot {doing}: {message or 'no reason'} (code {code})", code)
         error.passing = is_passing(message)
