@@ -79,6 +79,7 @@ class Way:
 
     :param staged: whether the backup lies where Milvus cannot read it
     :param backwards: in which order Milvus gets to the jobs that it has at the same time
+    :param compacting: whether Milvus compacts L0 segments after every job, as it does in the background; their deletes are then over
     """
 
     per_job: int = 256
@@ -86,6 +87,7 @@ class Way:
     shards: int = 1
     staged: bool = False
     backwards: bool = False
+    compacting: bool = False
 
 
 FLUSHING = Step("flush")
@@ -103,6 +105,7 @@ WAYS = st.builds(
     shards=st.integers(1, 2),
     staged=st.booleans(),
     backwards=st.booleans(),
+    compacting=st.booleans(),
 )
 
 
@@ -277,6 +280,9 @@ def run(model: Model, target: Target, way: Way) -> None:
             end_ts = 0 if job.l0 else target.end_ts
             given = imports.options(capabilities, l0=job.l0, storage_version=job.storage_version, end_ts=end_ts, tag="")
             job.job_id = model.import_job(TARGET, job.files, given, job.partition).id
+            if way.compacting:
+                model.finish_jobs()
+                model.compact_l0(TARGET)
         model.finish_jobs()
         for job in due:
             progress = model.progress(model.job(job.job_id))
