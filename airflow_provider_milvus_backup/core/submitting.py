@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from . import databases, imports, meta, targets
 from .ends import Ends
 from .errors import RestoreError, ServerError, ServerUnreachable
+from .imports import JobState
 from .names import CollectionName
 from .patience import Backoff
 from .reader import read_backup, read_schemas
@@ -95,8 +96,11 @@ def _make(ends: Ends, state: RestoreState, unmade: Sequence[Target], go_on: str)
 
 
 def _known(state: RestoreState, building: CollectionName) -> set[int]:
+    """Return the ids of jobs that need not be found; over gRPC their number counts, so failed ones are not among them."""
     alike = [target for target in state.targets if target.building == building]
-    return {job_id for target in alike for job_id in (*target.before, *(job.job_id for job in target.jobs))}
+    failed = JobState.FAILED.value
+    ours = {job.job_id for target in alike for job in target.jobs if job.job_id and job.state != failed}
+    return ours.union(*(target.before for target in alike))
 
 
 def _find_lost(ends: Ends, state: RestoreState, target: Target) -> dict[str, int]:
