@@ -6,8 +6,8 @@ of one segment and that of its delta logs, up to a bound. Deletes in L0 segments
 - as jobs of their own, after the data (``l0_import``, 2.4.5 to 2.6). They delete from whatever the collection holds;
 - folded: copied among the delta logs of every segment that they may concern. A delete of a row that is not in the segment does nothing,
   and one that is older than the row does not delete it, so the result is the same. 3.0 refuses the first way, for it gives imported rows
-  a timestamp that is newer than the deletes; servers before 2.4 do not know it; and rows appended to a collection must not be deleted
-  from what was there before.
+  a timestamp that is newer than the deletes; servers before 2.4 do not know it; rows appended to a collection must not be deleted from
+  what was there before; and only the reader of segments leaves deletes out by their time (``internal/util/importutilv2/binlog``).
 """
 
 from __future__ import annotations
@@ -45,9 +45,13 @@ class JobRules:
         return cls(per_job, max_bytes, capabilities.has(Capability.L0_IMPORT), max(1, per_job) if many else 1)
 
 
-def is_folded(collection: meta.Collection, rules: JobRules, *, append: bool) -> bool:
-    """Return whether the collection's L0 segments are folded into the delta logs of the others."""
-    return any(segment.is_l0 for segment in collection.segments()) and (append or not rules.l0_import)
+def is_folded(collection: meta.Collection, rules: JobRules, *, append: bool, cut: bool = False) -> bool:
+    """Return whether the collection's L0 segments are folded into the delta logs of the others.
+
+    :param append: rows go into a collection that holds others
+    :param cut: rows after a timestamp are left out; an import of L0 segments alone would not leave out deletes
+    """
+    return any(segment.is_l0 for segment in collection.segments()) and (append or cut or not rules.l0_import)
 
 
 @dataclass(frozen=True, slots=True)

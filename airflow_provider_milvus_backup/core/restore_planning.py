@@ -71,7 +71,7 @@ def plan(ends: Ends, backup_name: str, restore_id: str, options: RestoreOptions,
                 for item in ends.backups.objects(layout.join(binlogs, kind, collection.collection_id))
             }
             strays = check_objects(collection, binlogs, listed)
-            target.folded = is_folded(collection, rules, append=append)
+            target.folded = is_folded(collection, rules, append=append, cut=bool(target.end_ts))
             places = Places(binlogs, state.staging if ends.staged else None, f"{state.staging}folded/" if target.folded else None)
             target.jobs = plan_jobs(collection, places, rules, strays)
         state.targets.append(target)

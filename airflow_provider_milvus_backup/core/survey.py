@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any
@@ -17,9 +17,9 @@ from .plan import META_ONLY, BackupPlan, pair
 from .report import Reporter, counted
 from .restore_plan import NEWEST_STORAGE
 from .segment_logs import NamedLogs, named_logs
-from .server import Flushed, MilvusServer
+from .server import Flushed, MilvusServer, ServerSegment
 from .settings import Settings
-from .store import ObjectStore
+from .store import ObjectStore, StoredObject
 
 #: How often segments are listed again when the objects in the bucket do not belong to them.
 LISTINGS = 4
@@ -135,6 +135,8 @@ class Survey:
     def _segments(self, name: CollectionName, collection_id: int) -> list[meta.Segment]:
         root = self.source.location.root_path
         self._refuse_running_imports(name)
+        named_by_milvus = self.server.can(Capability.SEGMENTS_DESCRIBE)
+        before = set() if named_by_milvus else {item.key for item in self._deltas(collection_id)}
         reported = self.server.segments(name)
         if not reported:
             return []
@@ -144,9 +146,12 @@ class Survey:
                 "binlogs would miss; ask for format='snapshot', or leave this collection out"
             )
         named = self._named(name, collection_id, [segment.segment_id for segment in reported])
+        if named_by_milvus and named is None:
+            return self._segments(name, collection_id)
+        deltas = list(self._deltas(collection_id))
+        self._refuse_newer_deletes(name, reported, [item.key for item in deltas if item.key not in before] if named is None else None)
         inserts = self.source.objects(layout.source_dir(root, layout.INSERT, collection_id))
         first = list(islice(inserts, 1))  # not all in one list: there may be millions
-        deltas = self.source.objects(layout.source_dir(root, layout.DELTA, collection_id))
         if not first and any(segment.rows for segment in reported):
             if self.server.segments(name) != reported:
                 raise SourceChanged(f"the segments of {name} changed while they were looked at")
@@ -158,6 +163,27 @@ class Survey:
         paired = pair(reported, chain(first, inserts), deltas, root, named, levels=self.server.can(Capability.SEGMENT_LEVEL))
         self._refuse_running_imports(name)
         return paired
+
+    def _deltas(self, collection_id: int) -> Iterator[StoredObject]:
+        return self.source.objects(layout.source_dir(self.source.location.root_path, layout.DELTA, collection_id))
+
+    def _refuse_newer_deletes(self, name: CollectionName, reported: list[ServerSegment], added: list[str] | None) -> None:
+        """Raise SourceChanged when a segment may have got deletes of rows whose newer values are in no listed segment.
+
+        An update writes both, and a compaction moves the deletes from L0 segments to those that were listed before: they would be gone
+        from the backup with the old value and without the new one.
+
+        :param added: delta logs that were written while segments were listed; None where Milvus has named the logs
+        """
+        if added is None:
+            if self.server.segments(name) != reported:
+                raise SourceChanged(f"the segments of {name} changed while they were looked at")
+            return
+        data = {segment.segment_id for segment in reported if segment.rows and not segment.is_l0}
+        for key in added:
+            ids = layout.parse_delta(self.source.location.root_path, key)
+            if ids and ids[2] in data:
+                raise SourceChanged(f"segment {ids[2]} of {name} got deletes while it was looked at")
 
     def _refuse_running_imports(self, name: CollectionName) -> None:
         """Raise SourceChanged while rows are imported: 2.6 and later list their segments before the import is complete."""

@@ -228,5 +228,7 @@ def read_l0(bucket: Bucket, files: Sequence[ImportFile], options: Options, profi
     for file in files:
         if len(file.paths) != 1:
             raise BadObject(f"there should be one prefix, but got {file.name}")
-        deletes += [delete for delete in read_deletes(bucket, file.paths[0]) if start <= delete.ts <= end]
+        # Only the reader of several prefixes looks at the time (internal/util/importutilv2/binlog/l0_reader.go).
+        found = read_deletes(bucket, file.paths[0])
+        deletes += [delete for delete in found if start <= delete.ts <= end] if profile.many_l0_prefixes else found
     return deletes
