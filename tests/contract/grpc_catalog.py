@@ -100,6 +100,8 @@ class CatalogRpcs(Base):
         )
         for key, value in c.properties.items():
             answer.properties.add(key=key, value=value)
+            if self.model.profile.functions:  # from 2.5 (internal/rootcoord/root_coord.go, convertModelToDesc)
+                answer.schema.properties.add(key=key, value=value)
         return answer
 
     def _described(self, request: Any, database: str) -> Collection:

@@ -48,7 +48,8 @@ def accepted(content: bytes, name: str, profile: Profile) -> Any:
 
 
 def _forget_unknown(schema: Any, profile: Profile) -> None:
-    """Clear what the server's own proto has no field for."""
+    """Clear what the server's own proto has no field for, and what it does not read."""
+    schema.ClearField("properties")
     if not profile.struct_arrays:
         schema.ClearField("struct_array_fields")
     if not profile.functions:
