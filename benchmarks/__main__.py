@@ -5,7 +5,18 @@ from __future__ import annotations
 import importlib
 import sys
 
-MODULES = ("importing", "listing", "copying", "resuming", "waiting", "streaming", "backing_up", "restoring")
+MODULES = (
+    "importing",
+    "listing",
+    "copying",
+    "resuming",
+    "waiting",
+    "streaming",
+    "backing_up",
+    "restoring",
+    "rest_waiting",
+    "rest_restoring",
+)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -56,7 +56,8 @@ def _serve(port: Any) -> None:
     server.wait_for_termination()
 
 
-async def _measure() -> dict[str, float]:
+async def measure(waits_for: Sequence[Sequence[int]], seconds: float, *, rest: bool = False) -> dict[str, float]:
+    """Let triggers wait for these jobs, which must not end, and return what the loop was like."""
     from airflow_provider_milvus_backup.triggers.imports import MilvusImportTrigger
 
     lags: list[float] = []
@@ -67,15 +68,15 @@ async def _measure() -> dict[str, float]:
             await asyncio.sleep(0.02)
             lags.append(time.monotonic() - before - 0.02)
 
-    async def wait(job_id: int) -> None:
-        async for _ in MilvusImportTrigger("milvus_default", [job_id], "backup", "restore", poll_interval=POLL).run():
-            pass
+    async def wait(job_ids: Sequence[int]) -> None:
+        async for event in MilvusImportTrigger("milvus_default", job_ids, "backup", "restore", poll_interval=POLL, rest=rest).run():
+            print(event, file=sys.stderr)
 
-    waits = [asyncio.ensure_future(wait(job_id)) for job_id in range(1, WAITS + 1)]
+    waits = [asyncio.ensure_future(wait(job_ids)) for job_ids in waits_for]
     beating = asyncio.ensure_future(heart())
     await asyncio.sleep(10)  # the start, with its imports in a thread, is measured by the lag alone
     cpu, started = cpu_seconds(), time.monotonic()
-    await asyncio.sleep(SECONDS)
+    await asyncio.sleep(seconds)
     cpu, seconds = cpu_seconds() - cpu, time.monotonic() - started
     assert not any(one.done() for one in waits)
     for task in (*waits, beating):
@@ -92,4 +93,4 @@ async def _measure() -> dict[str, float]:
 
 if __name__ == "__main__":
     os.environ["AIRFLOW_CONN_MILVUS_DEFAULT"] = json.dumps({"conn_type": "milvus", "host": "127.0.0.1", "port": int(sys.argv[1])})
-    print(json.dumps(asyncio.run(_measure())))
+    print(json.dumps(asyncio.run(measure([[job_id] for job_id in range(1, WAITS + 1)], SECONDS))))

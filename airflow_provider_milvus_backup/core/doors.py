@@ -6,12 +6,13 @@ one segment, so that door is only taken where REST cannot be reached.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from . import imports, rest
 from .capabilities import Capability
-from .errors import ServerError, ServerUnreachable, UnsupportedServer
+from .errors import AuthError, ServerError, ServerUnreachable, UnsupportedServer
 from .imports import JobState, JobStatus
 from .names import CollectionName
 from .report import Reporter
@@ -19,6 +20,8 @@ from .server import MilvusServer
 
 #: Seconds to wait for Milvus to say what a job imports; it knows when the job has left its queue.
 _DETAILS_SECONDS = 30.0
+#: More jobs than these into one collection are asked for with one list first.
+_FEW = 8
 
 #: The paths of each import file: the prefix of a segment's insert binlogs and, where it has some, that of its delta logs.
 Files = Sequence[Sequence[str]]
@@ -39,17 +42,20 @@ class Door(Protocol):
     def status(self, job_id: int, database: str) -> JobStatus:
         """Ask for one job."""
 
+    def statuses(self, name: CollectionName, job_ids: Sequence[int]) -> Iterator[JobStatus]:
+        """Iterate over what became of jobs into one collection."""
+
     def running(self, name: CollectionName) -> bool:
         """Return whether any job works on a collection."""
 
     def ids(self, name: CollectionName) -> list[int]:
-        """Return the ids of all jobs into a collection that Milvus keeps a record of, as far as it tells them."""
+        """Return the ids of all jobs into a collection that Milvus keeps a record of; those it does not tell are negative numbers."""
 
     def find(self, name: CollectionName, wanted: Mapping[str, Files], known: set[int]) -> dict[str, int]:
-        """Return the ids of jobs that were submitted though nobody got the answer, by their tag.
+        """Return the ids of jobs that were submitted though nobody got the answer, by their tag; a failed job is as good as none.
 
         :param wanted: what the jobs without an id import, by tag
-        :param known: ids of jobs that are none of these
+        :param known: ids of jobs that are none of these, and have not failed
         :raises ServerError: there are jobs that may be these, and Milvus does not say; it may in a moment
         """
 
@@ -92,17 +98,25 @@ class GrpcDoor:
         except ServerError as error:
             return imports.lost(job_id, error)
 
+    def statuses(self, name: CollectionName, job_ids: Sequence[int]) -> Iterator[JobStatus]:
+        """Ask for one job after the other."""
+        return (self.status(job_id, name.database) for job_id in job_ids)
+
     def running(self, name: CollectionName) -> bool:
         """Return whether any job works on a collection."""
         return any(imports.of_grpc(job.id, job).state is JobState.RUNNING for job in self.server.imports(name))
 
     def ids(self, name: CollectionName) -> list[int]:
         """Return the ids of all jobs into a collection; from 2.4 on they are not told, and negative numbers stand for them."""
-        return [int(job.id) or -number for number, job in enumerate(self.server.imports(name), 1)]
+        return [int(job.id) or -number for number, job in enumerate(self._listed(name), 1)]
+
+    def _listed(self, name: CollectionName) -> list[Any]:
+        """Return all jobs into a collection but those that failed, which have brought no rows."""
+        return [job for job in self.server.imports(name) if imports.of_grpc(job.id, job).state is not JobState.FAILED]
 
     def find(self, name: CollectionName, wanted: Mapping[str, Files], known: set[int]) -> dict[str, int]:
         """Return the jobs by the tag among their options; from 2.4 on a list only says how many there are."""
-        listed = self.server.imports(name)
+        listed = self._listed(name)
         if self.per_job == 0:
             tags = imports.tagged(listed)
             return {tag: tags[tag] for tag in wanted if tag in tags}
@@ -142,6 +156,16 @@ class RestDoor:
         except ServerError as error:
             return imports.lost(job_id, error)
 
+    def statuses(self, name: CollectionName, job_ids: Sequence[int]) -> Iterator[JobStatus]:
+        """Ask for the jobs that a list does not show as running; it does not tell how many rows came, nor of all jobs to all users."""
+        listed: dict[int, JobStatus] = {}
+        if len(job_ids) > _FEW:
+            with contextlib.suppress(AuthError):
+                listed = {status.job_id: status for status in self._listed(name)}
+        for job_id in job_ids:
+            running = job_id in listed and listed[job_id].state is JobState.RUNNING
+            yield listed[job_id] if running else self.status(job_id, name.database)
+
     def _describe(self, job_id: int, database: str) -> dict[str, Any]:
         return self.server.rest.describe_job(job_id, database)
 
@@ -161,22 +185,26 @@ class RestDoor:
             if self.server.not_found(error):
                 return []
             raise
-        return [imports.of_rest(int(record["jobId"]), record) for record in data.get("records") or []]
+        return imports.of_list(data)
 
     def find(self, name: CollectionName, wanted: Mapping[str, Files], known: set[int]) -> dict[str, int]:
         """Return the jobs by what they import, which Milvus tells of every job that has left its queue."""
         found: dict[str, int] = {}
-        strangers = [status for status in self._listed(name) if status.job_id not in known] if wanted else []
+        listed = self._listed(name) if wanted else []
+        strangers = [status for status in listed if status.job_id not in known and status.state is not JobState.FAILED]
         pause, waited = 0.1, 0.0
         while strangers:
             unclear = []
             for status in strangers:
                 data = self._describe(status.job_id, name.database)
+                state = imports.of_rest(status.job_id, data).state
+                if state is JobState.FAILED:
+                    continue
                 text = " ".join(str(detail.get("fileName", "")) for detail in data.get("details") or [])
                 tag = next((tag for tag, files in wanted.items() if any(paths[0] in text for paths in files)), None)
                 if tag:
                     found[tag] = status.job_id
-                elif not text and imports.of_rest(status.job_id, data).state is JobState.RUNNING:
+                elif not text and state is JobState.RUNNING:
                     unclear.append(status)
             if unclear and waited > _DETAILS_SECONDS:
                 ids = [status.job_id for status in unclear]

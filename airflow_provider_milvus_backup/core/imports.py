@@ -93,6 +93,11 @@ def of_rest(job_id: int, data: Mapping[str, Any]) -> JobStatus:
     return classify(job_id, str(data.get("state")), data.get("importedRows"), data.get("progress"), str(data.get("reason") or ""))
 
 
+def of_list(data: Mapping[str, Any]) -> list[JobStatus]:
+    """Return the jobs that REST lists; it does not tell how many rows they have brought."""
+    return [of_rest(int(record["jobId"]), record) for record in data.get("records") or []]
+
+
 def _number(value: object) -> int:
     return int(value) if isinstance(value, int) or (isinstance(value, str) and value.isdecimal()) else 0
 

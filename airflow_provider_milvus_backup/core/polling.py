@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
 from . import imports
-from .errors import ServerError, ServerUnreachable, UnsupportedServer
+from .errors import MilvusBackupError, ServerError, ServerUnreachable, UnsupportedServer
 from .imports import JobStatus
-from .rest import ASK_SECONDS, DESCRIBE, client_options, data_of, explain_http_error, path_of, request_options
+from .rest import ASK_SECONDS, CONNECTIONS, DESCRIBE, LIST, client_options, data_of, explain_http_error, path_of, request_options
 from .rpc import REQUEST_SECONDS, check_status, explain_rpc_error, open_channel, request_metadata
 from .settings import MilvusAddress
+
+#: More jobs than these, asked for within so many seconds, are looked up in a list, and a list is believed for as long.
+_FEW, _FRESH = 8, 1.0
 
 Ask = Callable[[int, str], Awaitable[JobStatus]]
 Close = Callable[[], Awaitable[None]]
@@ -29,7 +35,7 @@ class _Poller(Protocol):
 
 @dataclass(slots=True)
 class _Shared:
-    poller: _Poller
+    poller: asyncio.Future[_Poller]
     users: int = 0
 
 
@@ -41,11 +47,9 @@ async def open_async(address: MilvusAddress, *, rest: bool = False) -> tuple[Ask
 
     :param rest: ask over REST, as whoever submitted the jobs did
     """
-    # In a thread, for importing takes seconds and certificates are read from files.
-    make = await asyncio.to_thread(_prepare_rest if rest else _prepare_grpc, address)
     key = (asyncio.get_running_loop(), address, rest)
     if key not in _open:
-        _open[key] = _Shared(make())
+        _open[key] = _Shared(asyncio.ensure_future(_made(address, rest=rest)))
     shared = _open[key]
     shared.users += 1
 
@@ -53,9 +57,21 @@ async def open_async(address: MilvusAddress, *, rest: bool = False) -> tuple[Ask
         shared.users -= 1
         if not shared.users:
             _open.pop(key, None)
-            await shared.poller.close()
+            with contextlib.suppress(MilvusBackupError):
+                await (await shared.poller).close()
 
-    return shared.poller.job_status, close
+    try:
+        poller = await asyncio.shield(shared.poller)
+    except BaseException:
+        await close()
+        raise
+    return poller.job_status, close
+
+
+async def _made(address: MilvusAddress, *, rest: bool) -> _Poller:
+    # In a thread, for importing takes seconds and certificates are read from files; once, though a thousand triggers may start at a time.
+    make = await asyncio.to_thread(_prepare_rest if rest else _prepare_grpc, address)
+    return make()
 
 
 def _prepare_grpc(address: MilvusAddress) -> Callable[[], _Poller]:
@@ -126,19 +142,54 @@ class _RestPoller:
     address: MilvusAddress
     client: Any
     paths: tuple[str, ...] = DESCRIBE
+    # What waits for a connection waits here, for httpx looks through all that wait whenever a connection is free.
+    gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CONNECTIONS))
+    #: When jobs were asked for last.
+    recent: deque[float] = field(default_factory=lambda: deque(maxlen=_FEW))
+    lists: dict[str, tuple[float, asyncio.Future[dict[int, JobStatus]]]] = field(default_factory=dict)
+    can_list: bool = True
 
     async def job_status(self, job_id: int, database: str) -> JobStatus:
-        """Ask for one job."""
+        """Ask for one job: in one list with many others where many are asked for, for that costs both ends a thousandth."""
+        now = time.monotonic()
+        many = len(self.recent) == _FEW and now - self.recent[0] < _FRESH
+        self.recent.append(now)
+        if many and (listed := (await self._listed(database)).get(job_id)) and listed.state is imports.JobState.RUNNING:
+            return listed
+        return await self._ask(job_id, database)  # a list does not tell how many rows came, nor of all jobs to all users
+
+    async def _listed(self, database: str) -> dict[int, JobStatus]:
+        since, jobs = self.lists.get(database, (0.0, None))
+        if jobs is None or time.monotonic() - since > _FRESH or (jobs.done() and (jobs.cancelled() or jobs.exception())):
+            jobs = asyncio.ensure_future(self._list(database))
+            self.lists[database] = time.monotonic(), jobs
+        return await asyncio.shield(jobs)
+
+    async def _list(self, database: str) -> dict[int, JobStatus]:
+        if not self.can_list:
+            return {}
+        try:
+            data = await self._send(LIST, {}, "list import jobs", database)
+        except ServerError as error:
+            self.can_list = error.retryable
+            return {}
+        return {status.job_id: status for status in imports.of_list(data)}
+
+    async def _send(self, path: str, body: dict[str, str], doing: str, database: str) -> dict[str, Any]:
         import httpx
 
-        doing, options = f"ask for import job {job_id}", request_options(self.address, database, ASK_SECONDS)
+        async with self.gate:
+            try:
+                response = await self.client.post(path_of(path), json=body, **request_options(self.address, database, ASK_SECONDS))
+            except httpx.HTTPError as error:
+                raise explain_http_error(error, doing, self.address) from None
+        return data_of(response.status_code, response.content, doing, self.address)
+
+    async def _ask(self, job_id: int, database: str) -> JobStatus:
         while True:
             path = self.paths[0]
             try:
-                response = await self.client.post(path_of(path), json={"jobId": str(job_id)}, **options)
-                return imports.of_rest(job_id, data_of(response.status_code, response.content, doing, self.address))
-            except httpx.HTTPError as error:
-                raise explain_http_error(error, doing, self.address) from None
+                return imports.of_rest(job_id, await self._send(path, {"jobId": str(job_id)}, f"ask for import job {job_id}", database))
             except UnsupportedServer:
                 if path == DESCRIBE[-1]:
                     raise
@@ -148,4 +199,6 @@ class _RestPoller:
 
     async def close(self) -> None:
         """Close all connections."""
+        for _, jobs in self.lists.values():
+            jobs.cancel()
         await self.client.aclose()

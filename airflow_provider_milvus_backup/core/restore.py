@@ -191,16 +191,16 @@ class RestoreRun:
             if any(target.due for target in state.targets if not target.done):
                 self._submit(state)
             news, failed = False, []
-            for target, job in state.jobs():
-                if job.ended or not job.job_id or target.done:
-                    continue
-                status = self.ends.door.status(job.job_id, target.name.database)
-                job.state, job.imported, job.reason = status.state.value, status.rows, status.reason
-                if status.state is JobState.COMPLETED:
-                    news = True
-                    self.ends.reporter.line(f"job {job.job_id}: {job.what} into {target.name}, {job.where}")
-                elif status.state is not JobState.RUNNING:
-                    failed.append((target, job))
+            for target in [target for target in state.targets if not target.done]:
+                jobs = {job.job_id: job for job in target.jobs if job.job_id and not job.ended}
+                for status in self.ends.door.statuses(target.building, list(jobs)):
+                    job = jobs[status.job_id]
+                    job.state, job.imported, job.reason = status.state.value, status.rows, status.reason
+                    if status.state is JobState.COMPLETED:
+                        news = True
+                        self.ends.reporter.line(f"job {job.job_id}: {job.what} into {target.name}, {job.where}")
+                    elif status.state is not JobState.RUNNING:
+                        failed.append((target, job))
             if failed:
                 self._see_to(state, failed)
             elif news:
