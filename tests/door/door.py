@@ -21,7 +21,8 @@ VERSION = "v2.5.10"
 class Door:
     """The open door; :func:`door` makes it.
 
-    :param version: the release that it looks like, from 2.4.0 on; what it does as that release does is REST v2 of imports and segments
+    :param version: the release that it looks like, from 2.4.0 on. What it does as that release does is REST v2 of imports and segments,
+        and pausing garbage collection; one before 3.0 has L0 imports as far as anybody can see, but refuses them
     """
 
     host = LOOPBACK
@@ -35,7 +36,7 @@ class Door:
         #: How many requests came, by RPC (``Flush``) or REST path (``jobs/import/create``).
         self.requests: Counter[str] = self.grpc.requests
         self.rest = RestSide(upstream, self.jobs, release, self.requests)
-        self.management = Management()
+        self.management = Management(tickets=release >= (2, 6, 8))
         self._mux: Mux | None = None
 
     @property

@@ -1,8 +1,9 @@
-"""The door's port for management: pausing garbage collection, for the whole cluster as before 2.6.8. Nothing is paused."""
+"""The door's port for management: pausing garbage collection, by tickets from 2.6.8 on. Nothing is paused."""
 
 from __future__ import annotations
 
 import threading
+import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -13,12 +14,17 @@ PATH = "/management/datacoord/garbage_collection/"
 
 
 class Management(ThreadingHTTPServer):
-    """Answers ``pause`` and ``resume``, and keeps what it was asked."""
+    """Answers ``pause`` and ``resume``, and keeps what it was asked.
+
+    :param tickets: each pause has a ticket, and only that ends it
+    """
 
     daemon_threads = True
 
-    def __init__(self) -> None:
+    def __init__(self, *, tickets: bool) -> None:
         super().__init__((LOOPBACK, 0), _Handler)
+        #: The tickets that were not given back; None when there are none.
+        self.tickets: set[str] | None = set() if tickets else None
         #: (``pause`` or ``resume``, its parameters), in their order.
         self.calls: list[tuple[str, dict[str, str]]] = []
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -44,10 +50,19 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, "404 page not found")
             return
         self.server.calls.append((action, parameters))
+        tickets = self.server.tickets
         if action == "pause" and not parameters.get("pause_seconds", "").isdecimal():
             self._send(500, '{"msg": "failed to pause garbage collection, pause duration not valid"}')
-        else:
+        elif tickets is None:
             self._send(200, '{"msg": "OK"}')
+        elif action == "pause":
+            tickets.add(ticket := uuid.uuid4().hex)
+            self._send(200, f'{{"msg": "OK", "ticket": "{ticket}"}}')
+        elif (ticket := parameters.get("ticket", "")) in tickets:
+            tickets.remove(ticket)
+            self._send(200, '{"msg": "OK"}')
+        else:
+            self._send(500, '{"msg": "failed to resume garbage collection, ticket not found"}')
 
     def _send(self, status: int, text: str) -> None:
         self.send_response(status)

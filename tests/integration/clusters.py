@@ -119,7 +119,7 @@ class Cluster:
     def client(self, database: str = "default") -> MilvusClient:
         """Return pymilvus's client for one database, always the same."""
         if database not in self._clients:
-            uri, m = f"http://{self.milvus.host}:{self.milvus.port}", self.milvus
+            uri, m = f"http://{self.address.host}:{self.address.port}", self.milvus
             self._clients[database] = MilvusClient(uri, user=m.user, password=m.password, db_name=database)
         return self._clients[database]
 

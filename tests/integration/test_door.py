@@ -301,6 +301,14 @@ def test_what_a_release_does_not_have_is_not_found(b: Cluster, pairs: object) ->
             assert answer == {"code": 2100, "message": "import job does not exist, jobID=1: importing data failed"}
 
 
+def test_garbage_collection_is_resumed_by_ticket(b: Cluster) -> None:
+    with door(b.milvus, b.s3, "v2.6.8") as newer:
+        url = f"http://{newer.host}:{newer.management_port}/management/datacoord/garbage_collection"
+        ticket = httpx.get(f"{url}/pause", params={"pause_seconds": "60"}, trust_env=False).json()["ticket"]
+        answers = [httpx.get(f"{url}/resume", params={"ticket": one}, trust_env=False).status_code for one in (ticket, ticket, "")]
+    assert answers == [200, 500, 500]
+
+
 def test_garbage_collection_is_paused_and_resumed(opened: Door) -> None:
     url = f"http://{opened.host}:{opened.management_port}/management/datacoord/garbage_collection"
     assert httpx.get(f"{url}/pause", params={"pause_seconds": "60"}, trust_env=False).json() == {"msg": "OK"}
