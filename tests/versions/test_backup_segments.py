@@ -172,7 +172,7 @@ def test_segment_not_found_between_the_two_steps_inside_the_server_is_asked_agai
     world.at("GetPersistentSegmentInfo", gone, gone, gone)
     rows = world.model.rows(NAME)
     world.backup()
-    assert world.server.requests["GetPersistentSegmentInfo"] == 4
+    assert world.server.requests["GetPersistentSegmentInfo"] > 3
     assert restored(world) == rows
 
 

@@ -97,7 +97,7 @@ class World:
         run = RestoreRun.open(settings or self.settings, Reporter(self.log), Patience(timeout=60), resumable=bool(restore_id))
         try:
             state = run.start(name, restore_id or uuid.uuid4().hex[:16], RestoreOptions(**options))
-            run.wait(state, 0.2)
+            run.wait(state, 0.05)
             return run.finish(state)
         finally:
             run.close()
@@ -163,4 +163,5 @@ def world(version: str, s3: servers.S3Server, **options: Any) -> Iterator[World]
     keys = {"access_key_id": s3.access_key, "secret_access_key": s3.secret_key, "region": "us-east-1"}
     store = S3Store(BUCKET, endpoint=s3.endpoint_url, client_options={"allow_http": True}, **keys)
     with contract_server(version, S3Bucket(store), root_path=f"{root}/files", bucket_name=BUCKET, **options) as server:
+        server.model.flush_seconds = 0.0
         yield World(server, s3, root)
