@@ -105,7 +105,7 @@ TABLE: dict[Capability, Since] = {
     Capability.ADD_FIELD: Since(((2, 6, 0),), source="release notes of 2.6"),
     Capability.ADD_STRUCT: Since(((3, 0, 0),), source="milvus #49807"),
     Capability.FUNC_RUNTIME_CHECK: Since(((2, 6, 8),), source="milvus-backup, core/restore/coll_ddl_task.go"),
-    Capability.SNAPSHOTS: Since(((3, 0, 1),), probe="GetRestoreSnapshotState", source="milvus #52476"),
+    Capability.SNAPSHOTS: Since(((3, 0, 1),), probe="GetExportSnapshotState", source="milvus #52476"),
 }
 
 
