@@ -95,6 +95,8 @@ def schema(version: tuple[int, ...]) -> Any:
     if version >= (2, 6, 20):
         made.fields.extend([field("when", TIMESTAMPTZ, nullable=True), field("maybe_v", FLOAT_VECTOR, {"dim": 2}, nullable=True)])
     if version >= (3, 0):
+        made.struct_array_fields[0].nullable = True
+        made.struct_array_fields[0].type_params.add(key="mmap.enabled", value="true")
         made.fields.append(field("novel", TEXT))
     return made
 

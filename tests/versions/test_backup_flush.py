@@ -185,3 +185,30 @@ def test_flush_all_is_refused_before_anything_is_flushed_by_a_milvus_that_has_no
         world.backup(strategy="flush_all")
     assert (world.server.requests["FlushAll"], world.server.requests["Flush"]) == (0, 0)
     assert world.keys("backup") == []
+
+
+def test_a_collection_that_is_planned_again_after_flush_all_is_flushed_by_itself_with_a_warning(milvus: Callable[..., World]) -> None:
+    world = milvus("2.6.20")
+    fill(world)
+    other = ("default", "other")
+    world.model.create_collection(other, shapes.schema("other"))
+    world.model.insert(other, [shapes.row(number) for number in range(4)])
+
+    def collect() -> None:
+        world.model.insert(NAME, [shapes.row(9)])
+        world.model.upsert(NAME, [{"id": 1, "v": [9.0, 9.0]}])
+        world.model.flush(NAME)
+        world.model.compact_l0(NAME)
+        world.model.compact(NAME)
+        world.model.collect_garbage(NAME)
+
+    world.log.actions["to copy:"] = collect
+    summary = world.backup(strategy="flush_all")
+    assert (summary["strategy"], world.server.requests["FlushAll"]) == ("flush_all", 1)
+    assert [list(request.collection_names) for request in world.server.recorder.of("Flush")] == [["docs"]]
+    assert world.said("default.docs is flushed again, so it is some moments newer than the other collections")
+    world.restore(suffix="_back", cut_at_flush=True)
+    assert world.model.rows(RESTORED) == world.model.rows(NAME)
+    assert world.model.rows(("default", "other_back")) == world.model.rows(other)
+    stamps = {raw["collection_name"]: raw.get("backup_timestamp", 0) for raw in world.full_meta()["collection_backups"]}
+    assert stamps == {"docs": world.model.collection(NAME).checkpoint, "other": 0}

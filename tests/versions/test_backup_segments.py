@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from airflow_provider_milvus_backup.core import survey
 from airflow_provider_milvus_backup.core.errors import SourceChanged, UnsupportedFormat
 from tests.contract import shapes
 from tests.contract.jobs import Fate, Job
+from tests.contract.profiles import PROFILES
 from tests.contract.refusals import Refusal
 from tests.contract.scenes import dirs, options
 from tests.contract.state import L0, L1, Segment
@@ -100,6 +102,16 @@ def test_2_5_4_does_not_name_logs_so_that_a_clean_directory_is_listed_without_a_
     world.backup()
     assert world.server.requests["segments/describe"] == 0
     assert not world.said("cannot be asked")
+    assert restored(world) == rows
+
+
+def test_a_server_that_cannot_name_logs_although_its_version_says_so_is_listed_with_a_warning(milvus: Callable[..., World]) -> None:
+    world = milvus(replace(PROFILES["2.5.10"], segments_describe=False))
+    fill(world, flushes=2)
+    rows = world.model.rows(NAME)
+    world.backup()
+    assert world.server.requests["segments/describe"] == 1
+    assert len([line for line in world.log.lines if "taken from a listing of the bucket, because Milvus cannot be asked" in line]) == 1
     assert restored(world) == rows
 
 
