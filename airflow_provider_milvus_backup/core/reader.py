@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+
 from . import layout, meta, meta_reader, raw_schema
 from .errors import BackupDamaged, BackupNotFound, NotInStorage
 from .jsonreader import Node
@@ -27,7 +29,9 @@ def read_backup(store: ObjectStore, name: str) -> meta.Backup:
         if "bucket does not exist" in str(error):
             raise
         existing = store.directories(f"{root}/" if root else "")
-        known = f"; complete or unfinished backups there: {', '.join(existing[:10])}" if existing else "; there are no backups"
+        close = difflib.get_close_matches(name, existing, 3)
+        known = f"; complete or unfinished backups there: {', '.join([*close, *(o for o in existing if o not in close)][:10])}"
+        known = known if existing else "; there are no backups"
         raise BackupNotFound(f"backup {name!r} does not exist in {store.location}{known}") from None
     for file in layout.META_FILES[:-1]:
         try:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from . import databases, imports, meta, targets
 from .ends import Ends
-from .errors import RestoreError, ServerError, ServerUnreachable
+from .errors import RestoreError, RowsMissing, ServerError, ServerUnreachable
 from .imports import JobState
 from .names import CollectionName
 from .patience import Backoff
@@ -125,6 +125,11 @@ def _submit_job(ends: Ends, state: RestoreState, target: Target, job: Job) -> in
             if found := ends.door.find(target.building, {tag: job.files}, _known(state, target.building)).get(tag):
                 return found
         except ServerError as error:
-            if not imports.full(error):
-                raise
-            return 0
+            if imports.full(error):
+                return 0
+            if "no binlog to import" in str(error):
+                raise RowsMissing(
+                    f"Milvus does not find what it shall import into {target.name}, and may read another bucket than "
+                    f"{ends.milvus_store.location}: {error}. What this restore had created is dropped again"
+                ) from None
+            raise

@@ -148,7 +148,7 @@ def test_renamed_collections_must_not_collide(a: Cluster) -> None:
 
 
 def test_a_strategy_must_be_known(a: Cluster) -> None:
-    with refused(a, ConfigError, "strategy 'quick' is not one of flush, skip_flush, meta_only"):
+    with refused(a, ConfigError, "strategy 'quick' is not one of flush, flush_all, skip_flush, meta_only"):
         a.backup("unmade", strategy="quick")
 
 
