@@ -88,39 +88,6 @@ def test_each_collection_is_flushed_by_a_request_of_its_own(milvus: Callable[...
     assert summary["strategy"] == "flush"
 
 
-@pytest.mark.parametrize("version", ["2.5.4", "2.5.10", "3.0.0"])
-def test_cut_at_flush_leaves_out_what_another_flush_brought_along(milvus: Callable[..., World], version: str) -> None:
-    world = milvus(version)
-    fill(world)
-
-    def later() -> None:
-        world.model.insert(NAME, [shapes.row(9)])
-        world.model.flush(NAME)
-
-    world.at("GetPersistentSegmentInfo", later)
-    world.backup()
-    assert world.checked().collections[NAME].rows == 5
-    world.restore(suffix="_back", cut_at_flush=True)
-    assert world.model.rows(RESTORED)["_default"].keys() == {0, 1, 2, 3}
-
-
-@pytest.mark.parametrize("version", ["2.4.24", "2.6.20", "3.0.0"])
-def test_cut_at_flush_restores_rows_that_were_deleted_or_updated_after_it(milvus: Callable[..., World], version: str) -> None:
-    world = milvus(version)
-    fill(world)
-    rows = world.model.rows(NAME)
-
-    def later() -> None:
-        world.model.upsert(NAME, [{"id": 1, "v": [9.0, 9.0]}])
-        world.model.delete(NAME, [2])
-        world.model.flush(NAME)
-
-    world.at("GetPersistentSegmentInfo", later)
-    world.backup()
-    world.restore(suffix="_back", cut_at_flush=True)
-    assert world.model.rows(RESTORED) == rows
-
-
 def test_skip_flush_sends_none_and_says_so(milvus: Callable[..., World]) -> None:
     world = milvus("2.6.20")
     fill(world)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -17,7 +16,7 @@ from tests.contract.jobs import Fate, Job
 from tests.contract.profiles import PROFILES
 from tests.contract.refusals import Refusal
 from tests.contract.scenes import dirs, options
-from tests.contract.state import L0, L1, Segment
+from tests.contract.state import Segment
 
 from .worlds import World
 
@@ -35,13 +34,6 @@ def fill(world: World, count: int = 4, flushes: int = 1) -> list[Segment]:
 def add(world: World, numbers: Any) -> list[Segment]:
     world.model.insert(NAME, [shapes.row(number) for number in numbers])
     return world.model.flush(NAME)
-
-
-def saved(world: World) -> dict[int, Any]:
-    """The segments of the backup as full_meta.json has them, by id."""
-    (collection,) = world.full_meta()["collection_backups"]
-    segments = [segment for partition in collection["partition_backups"] for segment in partition.get("segment_backups", [])]
-    return {segment["segment_id"]: segment for segment in segments + collection.get("l0_segments", [])}
 
 
 def restored(world: World) -> Any:
@@ -63,7 +55,7 @@ def test_a_stray_log_of_one_field_is_left_out_where_milvus_names_the_logs(
     rows = world.model.rows(NAME)
     world.backup()
     assert not [key for key in world.keys("backup/nightly") if key.endswith(stray.rpartition("/")[2])]
-    taken = {logs.get("fieldID", 0): [log["log_id"] for log in logs["binlogs"]] for logs in saved(world)[segment.id]["binlogs"]}
+    taken = {logs.get("fieldID", 0): [log["log_id"] for log in logs["binlogs"]] for logs in world.saved()[segment.id]["binlogs"]}
     assert taken == segment.insert_logs
     assert restored(world) == rows
 
@@ -137,7 +129,7 @@ def test_compaction_children_trap_a_segment_compacted_before_it_is_described_is_
     assert world.said("is no longer a flushed one; it was just compacted or dropped; looking again")
     (child,) = [segment for segment in world.model.listed(NAME) if segment.compaction_from]
     assert set(child.compaction_from) == {parent.id for parent in parents}
-    assert saved(world).keys() == {child.id}
+    assert world.saved().keys() == {child.id}
     assert restored(world) == rows
     assert 1 not in rows["_default"]
 
@@ -149,8 +141,8 @@ def test_deletes_that_a_compaction_moved_from_l0_into_the_segments_are_backed_up
     (l0,) = world.model.flush(NAME)
     world.at("segments/describe", partial(world.model.compact_l0, NAME))
     world.backup()
-    assert l0.id not in saved(world)
-    assert [log["log_id"] for logs in saved(world)[segment.id]["deltalogs"] for log in logs["binlogs"]] == segment.delta_logs
+    assert l0.id not in world.saved()
+    assert [log["log_id"] for logs in world.saved()[segment.id]["deltalogs"] for log in logs["binlogs"]] == segment.delta_logs
     assert restored(world)["_default"].keys() == {0, 2, 3}
 
 
@@ -168,7 +160,7 @@ def test_a_segment_whose_files_are_collected_before_they_are_copied_is_planned_a
     summary = world.backup()
     assert world.said("docs: planned again")
     (child,) = world.model.listed(NAME)
-    assert saved(world).keys() == {child.id}
+    assert world.saved().keys() == {child.id}
     assert summary["segments"] == 1
     assert {key.split("/")[4] for key in world.keys("backup/nightly/binlogs")} == {str(child.id)}
     assert restored(world) == rows
@@ -218,7 +210,7 @@ def test_growing_sealed_and_empty_segments_are_left_out(milvus: Callable[..., Wo
     world.model.insert(NAME, [shapes.row(51)])
     assert {segment.state for segment in world.model.collection(NAME).segments} == {2, 3, 4}
     world.backup(strategy="skip_flush")
-    assert saved(world).keys() == {flushed.id}
+    assert world.saved().keys() == {flushed.id}
     world.model.flush_seconds = 0.02
     assert restored(world) == rows
 
@@ -301,86 +293,3 @@ def test_storage_version_3_is_refused_with_the_reason(milvus: Callable[..., Worl
     with pytest.raises(UnsupportedFormat, match=r"default\.docs has segments in storage version 3, .* manifests .* format='snapshot'"):
         world.backup()
     assert not [key for key in world.keys("backup/nightly") if key.startswith(("meta/", "binlogs/"))]
-
-
-# ---- what is written down about them ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("version", ["2.4.5", "2.4.24", "2.5.10", "2.6.20"])
-def test_channel_level_and_storage_version_of_every_segment_are_where_the_format_has_them(
-    milvus: Callable[..., World], version: str
-) -> None:
-    world = milvus(version)
-    model, profile = world.model, world.server.profile
-    collection = model.create_collection(NAME, shapes.schema("docs"), shards=2)
-    model.create_partition(NAME, "second")
-    for partition in ("_default", "second"):
-        model.insert(NAME, [shapes.row(number) for number in range(8)], partition)
-    model.flush(NAME)
-    model.delete(NAME, range(4), "second")
-    model.delete(NAME, range(4, 8))
-    model.flush(NAME)
-    world.backup()
-    segments, binlogs = saved(world), world.keys("backup/nightly/binlogs")
-    assert segments.keys() == {segment.id for segment in model.listed(NAME)}
-    for segment in model.listed(NAME):
-        found = segments[segment.id]
-        assert found.get("is_l0", False) == (segment.level == L0)
-        assert found.get("storage_version", 0) == (segment.storage_version if profile.lists_storage_version else 0)
-        assert found.get("v_channel", "") == (segment.vchannel if profile.segments_describe else "")
-        assert found.get("group_id", 0) == (0 if segment.partition_id == -1 else segment.id)
-        place = f"{collection.id}/{segment.partition_id}/" + ("" if segment.partition_id == -1 else f"{segment.id}/") + f"{segment.id}/"
-        inserts = [f"insert_log/{place}{field}/{log}" for field, logs in segment.insert_logs.items() for log in logs]
-        deltas = [f"delta_log/{place}{log}" for log in segment.delta_logs]
-        assert sorted(key for key in binlogs if re.search(rf"/{segment.id}/", key)) == sorted(inserts + deltas)
-    levels = {(segment.partition_id == -1, segment.level) for segment in model.listed(NAME)}
-    assert levels == {(False, L0), (True, L0), (False, L1)}
-    (whole,) = world.full_meta()["collection_backups"]
-    assert {segment["partition_id"] for segment in whole["l0_segments"]} == {-1}
-
-
-@pytest.mark.parametrize("version", ["2.4.24", "3.0.0"])
-def test_every_object_of_a_backup_is_byte_by_byte_its_source(milvus: Callable[..., World], version: str) -> None:
-    world = milvus(version)
-    world.model.rows_per_log = 2
-    fill(world, flushes=2)
-    world.model.delete(NAME, [1])
-    world.model.flush(NAME)
-    world.backup()
-    sources = {}
-    for segment in saved(world).values():
-        for log in [log for logs in segment.get("binlogs", []) + segment.get("deltalogs", []) for log in logs["binlogs"]]:
-            sources[str(log["log_id"])] = log["log_path"].removeprefix(f"{world.root}/")
-    copies = world.keys("backup/nightly/binlogs")
-    assert sorted(key.rpartition("/")[2] for key in copies) == sorted(sources)
-    assert len(copies) == len(world.keys("files"))
-    for key in copies:
-        assert world.read(f"backup/nightly/binlogs/{key}") == world.read(sources[key.rpartition("/")[2]])
-
-
-@pytest.mark.parametrize("version", ["2.4.5", "2.5.10", "2.6.4", "3.0.0"])
-def test_a_reader_of_the_official_format_finds_what_milvus_holds(milvus: Callable[..., World], version: str) -> None:
-    world = milvus(version)
-    model = world.model
-    collection = model.create_collection(NAME, shapes.schema("docs", dynamic=True), shards=2)
-    model.create_partition(NAME, "second")
-    model.insert(NAME, [shapes.row(number, more=number) for number in range(8)])
-    model.insert(NAME, [shapes.row(number) for number in range(8, 12)], "second")
-    model.delete(NAME, [3], "_default")
-    model.delete(NAME, [9])
-    world.backup()
-    backup = world.checked()
-    found = backup.collections[NAME]
-    assert (found.collection_id, found.rows, backup.raw["milvus_version"]) == (collection.id, 12, f"v{version}")
-    assert {name: partition.rows for name, partition in found.partitions.items()} == {"_default": 8, "second": 4}
-    assert {name: partition.partition_id for name, partition in found.partitions.items()} == {p.name: p.id for p in collection.partitions}
-    read = [segment for partition in found.partitions.values() for segment in partition.segments.values()] + list(
-        found.l0_segments.values()
-    )
-    assert {segment.segment_id: (segment.rows, segment.is_l0) for segment in read} == {
-        segment.id: (len(segment.rows), segment.level == L0) for segment in model.listed(NAME)
-    }
-    logs = {segment.segment_id: ({f: list(ids) for f, ids in segment.insert_logs.items()}, list(segment.delta_logs)) for segment in read}
-    assert logs == {segment.id: (segment.insert_logs, segment.delta_logs) for segment in model.listed(NAME)}
-    assert {name: field["fieldID"] for name, field in found.fields.items()} == {"id": 100, "v": 101}
-    assert backup.size == sum(len(world.read(f"files/{key}")) for key in world.keys("files"))

@@ -140,6 +140,12 @@ class World:
         found: dict[str, Any] = json.loads(self.read(f"backup/{name}/meta/full_meta.json"))
         return found
 
+    def saved(self, name: str = "nightly") -> dict[int, Any]:
+        """Return the segments of a backup of one collection as full_meta.json has them, by id."""
+        (collection,) = self.full_meta(name)["collection_backups"]
+        segments = [segment for partition in collection["partition_backups"] for segment in partition.get("segment_backups", [])]
+        return {segment["segment_id"]: segment for segment in segments + collection.get("l0_segments", [])}
+
     def checked(self, name: str = "nightly") -> format_reader.CheckedBackup:
         """Return a backup as the reader that knows nothing but the official format reads it."""
         keys = {f"{self.root}/backup/{name}/{key}": f"backup/{name}/{key}" for key in self.keys(f"backup/{name}")}
