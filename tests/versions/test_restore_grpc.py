@@ -166,7 +166,7 @@ def test_a_job_of_somebody_else_is_told_from_a_lost_one(deaf: Callable[[str], Wo
     assert len(jobs(world)) == 2
 
 
-# ---- records that are gone ---------------------------------------------------------------------------------------------------------------
+# ---- records that are gone -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_job_without_a_record_whose_rows_are_there_is_done(deaf: Callable[[str], World]) -> None:

@@ -204,7 +204,7 @@ def test_appending_goes_on_where_it_died_and_appends_nothing_twice(milvus: Calla
     assert set(world.model.copies(BACK).values()) == {2}
 
 
-# ---- records that are gone -------------------------------------------------------------------------------------------------------------
+# ---- records that are gone -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("version", ["2.4.5", "2.6.4", "3.0.1"])

@@ -165,7 +165,7 @@ def test_a_privilege_to_list_all_jobs_is_not_needed_to_take_the_way_over_rest(mi
     assert len(creates(world)) == 1
 
 
-# ---- where -------------------------------------------------------------------------------------------------------------------------
+# ---- where ---------------------------------------------------------------------------------------------------------------------------
 
 
 def test_tls_with_an_own_authority_and_a_client_certificate(milvus: Callable[..., World], tmp_path: Path) -> None:
