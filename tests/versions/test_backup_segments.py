@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -9,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_milvus_backup.core import survey
-from airflow_provider_milvus_backup.core.errors import SourceChanged, UnsupportedFormat
+from airflow_provider_milvus_backup.core import segment_logs, survey
+from airflow_provider_milvus_backup.core.errors import Cancelled, SourceChanged, UnsupportedFormat
+from airflow_provider_milvus_backup.core.lease import Owner
+from airflow_provider_milvus_backup.core.patience import Patience
 from tests.contract import shapes
 from tests.contract.jobs import Fate, Job
 from tests.contract.profiles import PROFILES
@@ -105,6 +108,18 @@ def test_a_server_that_cannot_name_logs_although_its_version_says_so_is_listed_w
     assert world.server.requests["segments/describe"] == 1
     assert len([line for line in world.log.lines if "taken from a listing of the bucket, because Milvus cannot be asked" in line]) == 1
     assert restored(world) == rows
+
+
+def test_more_segments_than_one_request_takes_are_all_named(milvus: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segment_logs, "_PER_REQUEST", 2)
+    world = milvus("2.6.20")
+    segments = fill(world, count=1, flushes=5)
+    world.model.plant_stray_log(segments[4].id, 101)
+    world.backup()
+    ids = [segment.id for segment in segments]
+    assert [request["segmentIDs"] for request in world.server.recorder.of("segments/describe")] == [ids[:2], ids[2:4], ids[4:]]
+    assert {number: segment["v_channel"] for number, segment in world.saved().items()} == {s.id: s.vchannel for s in segments}
+    assert restored(world)["_default"].keys() == set(range(5))
 
 
 # ---- compactions at a bad moment -------------------------------------------------------------------------------------------------------
@@ -242,6 +257,16 @@ def test_a_collection_that_is_imported_into_is_refused_by_name(
     assert not [key for key in world.keys("backup/nightly") if key.startswith(("meta/", "binlogs/"))]
 
 
+def test_without_rest_a_running_import_is_seen_over_grpc(milvus: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(survey, "LISTINGS", 1)
+    world = milvus("2.6.20")
+    fill(world)
+    importing(world)
+    world.address["rest_endpoint"] = NOWHERE
+    with pytest.raises(SourceChanged, match=r"rows are being imported into default\.docs"):
+        world.backup(collections="docs")
+
+
 def test_a_collection_is_backed_up_whole_when_the_import_into_it_ends_meanwhile(milvus: Callable[..., World]) -> None:
     world = milvus("2.6.20")
     fill(world)
@@ -293,3 +318,25 @@ def test_storage_version_3_is_refused_with_the_reason(milvus: Callable[..., Worl
     with pytest.raises(UnsupportedFormat, match=r"default\.docs has segments in storage version 3, .* manifests .* format='snapshot'"):
         world.backup()
     assert not [key for key in world.keys("backup/nightly") if key.startswith(("meta/", "binlogs/"))]
+
+
+# ---- a retry ---------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["2.5.10", "3.0.0"])
+def test_a_retry_after_a_kill_and_a_compaction_holds_what_is_there_now_and_nothing_else(milvus: Callable[..., World], version: str) -> None:
+    world = milvus(version)
+    fill(world, flushes=2)
+    world.model.delete(NAME, [1])
+    stop = threading.Event()
+    world.log.actions["copied"] = stop.set
+    with pytest.raises(Cancelled):
+        world.backup(patience=Patience(stop, timeout=60), owner=Owner("dag.task"))
+    assert [key for key in world.keys("backup/nightly") if key.startswith("meta/")] == []
+    world.model.compact_l0(NAME)
+    world.model.compact(NAME)
+    world.model.collect_garbage(NAME)
+    world.model.upsert(NAME, [{"id": 2, "v": [9.0, 9.0]}])
+    world.backup(owner=Owner("dag.task", attempt=2))
+    world.checked()  # also that there is no object of the first try
+    assert restored(world) == world.model.rows(NAME)
