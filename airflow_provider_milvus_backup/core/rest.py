@@ -83,7 +83,7 @@ class MilvusRest:
                 return data
             except ServerError as error:
                 problem = error
-            unanswered = isinstance(problem, ServerUnreachable) and not self.answered
+            unanswered = isinstance(problem, ServerUnreachable) and not problem.code and not self.answered
             if not problem.passing or unanswered or (once and problem.unclear) or not backoff.again(str(problem)):
                 raise problem
 

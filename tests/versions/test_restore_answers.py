@@ -119,6 +119,11 @@ def test_what_passes_is_asked_again_where_milvus_has_answered_before(status: int
 
 
 @pytest.mark.parametrize("status", [408, 500, 502, 503, 504])
+def test_what_passes_is_asked_again_in_the_beginning_too(status: int) -> None:
+    assert asked((status, HTML), (200, RECORDS)) == {"records": []}
+
+
+@pytest.mark.parametrize("status", [408, 500, 502, 503, 504])
 def test_what_milvus_may_be_working_on_is_not_asked_twice(status: int) -> None:
     with pytest.raises(ServerUnreachable, match=r"cannot list import jobs now: not ready") as failed:
         asked((status, json.dumps({"code": 1, "message": "not ready"})), (200, RECORDS), once=True, answered=True)
@@ -195,3 +200,15 @@ def test_what_answers_is_not_milvus_and_the_restore_takes_grpc(milvus: Callable[
     assert world.said("one segment each, because REST cannot be reached: what answers at http://")
     assert len(world.server.recorder.of("Import")) == 2
     assert world.model.rows(NAME) == rows
+
+
+def test_a_gateway_with_nothing_behind_it_is_not_waited_for_long(milvus: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rest, "CONNECT_SECONDS", 0.5)
+    world = milvus("2.6.4")
+    rows = segments(world, 2)
+    world.backup()
+    with answering((502, HTML)) as url:
+        world.restore(suffix="_back", settings=replace(world.settings, milvus=replace(world.settings.milvus, rest_endpoint=url)))
+    assert world.model.rows(BACK) == rows
+    assert world.said("REST cannot be reached: Milvus at")
+    assert world.said("HTTP status 502")

@@ -204,3 +204,19 @@ def test_l0_jobs_wait_for_a_place_too(many: tuple[World, dict[str, Any]], versio
     assert world.model.rows(BACK) == rows
     assert once_each(world)
     assert sum("l0_import" in body["options"] for body in creates(world)) >= 2
+
+
+def test_segments_of_two_storage_versions_are_jobs_of_their_own(milvus: Callable[..., World]) -> None:
+    world = milvus("2.6.20")
+    world.model.profile = replace(PROFILES["2.6.20"], storage_version=1)  # before it was upgraded
+    segments(world, 2)
+    world.model.profile = PROFILES["2.6.20"]
+    world.model.insert(NAME, [shapes.row(100)])
+    rows = world.model.rows(NAME)
+    world.backup()
+    world.restore(suffix="_back")
+    assert world.model.rows(BACK) == rows
+    assert [(body["options"].get("storage_version"), len(body["files"])) for body in creates(world)] in (
+        [(None, 2), ("2", 1)],
+        [("2", 1), (None, 2)],
+    )

@@ -309,3 +309,22 @@ def test_a_job_that_failed_while_its_answer_was_lost_is_submitted_again(milvus: 
     assert world.model.rows(BACK) == rows
     assert [job.state for job in jobs(world)] == [FAILED, COMPLETED]
     assert NAME[1] in world.model.databases["default"].collections
+
+
+@pytest.mark.usefixtures("small")
+def test_nothing_is_begun_anew_while_other_jobs_of_the_collection_run(milvus: Callable[..., World]) -> None:
+    world = milvus("2.6.4")
+    rows = segments(world, 3)
+    world.backup()
+    world.model.fates.extend([Fate(forget=True), Fate(hang="Importing"), Fate()])
+    with restoring(world) as run:
+        state = run.start("nightly", RESTORE_ID, OPTIONS)
+        world.model.finish_jobs()
+        assert not run.poll(state)
+        assert not run.poll(state)
+        jobs(world)[1].fate = Fate()
+        run.wait(state, 0.2)
+        run.finish(state)
+    assert world.model.rows(BACK) == rows
+    assert once_each(world)
+    assert len(jobs(world)) == 3
