@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from airflow_provider_milvus_backup.core.settings import GIB, Settings
 from tests.contract.profiles import PROFILES
 
 ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "airflow_provider_milvus_backup"
 SERVERS = (ROOT / "docs" / "servers.md").read_text()
+README = (ROOT / "README.md").read_text()
 
 
 def row(capability: Capability) -> str:
@@ -68,3 +71,27 @@ def test_versions_are_read_as_the_page_says(said: str, taken: str) -> None:
 def test_the_page_names_the_bytes_of_a_job() -> None:
     (default,) = [field.default for field in Settings.__dataclass_fields__.values() if field.name == "max_job_bytes"]
     assert f"A job also ends at {default // GIB} GiB" in SERVERS
+
+
+@pytest.mark.parametrize("verb", ["backup", "restore"])
+def test_the_readme_has_every_argument_of_the_operators(verb: str) -> None:
+    tree = ast.parse((PACKAGE / "operators" / f"{verb}.py").read_text())
+    (init,) = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == "__init__"]
+    rows = README.partition("| argument | of |")[2].partition("\n\n")[0].splitlines()
+    shown = {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1]) if row.split("|")[2].strip() != "sensor"}
+    missing = [one.arg for one in init.args.kwonlyargs if one.arg not in shown]
+    assert init.args.kwonlyargs
+    assert missing == []
+
+
+def test_the_readme_has_every_field_of_the_connection_that_is_about_milvus() -> None:
+    from airflow_provider_milvus_backup.get_provider_info import EXTRA_FIELDS
+
+    assert [name for name, *_ in EXTRA_FIELDS if f"`{name}`" not in README] == []
+
+
+def test_contributors_are_told_where_every_module_is() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    modules = sorted(path.name for path in (PACKAGE / "core").glob("*.py") if path.name != "__init__.py")
+    assert modules
+    assert [name for name in modules if not re.search(rf"(?<!\S){re.escape(name)}(?!\S)", page)] == []
