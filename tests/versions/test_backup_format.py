@@ -15,7 +15,7 @@ from .worlds import World
 NAME = ("default", "docs")
 
 
-@pytest.mark.parametrize("version", ["2.4.5", "2.4.24", "2.5.10", "2.6.20"])
+@pytest.mark.parametrize("version", ["2.4.5", "2.5.10", "2.6.20"])
 def test_channel_level_and_storage_version_of_every_segment_are_where_the_format_has_them(
     milvus: Callable[..., World], version: str
 ) -> None:
@@ -70,7 +70,7 @@ def test_every_object_of_a_backup_is_byte_by_byte_its_source(milvus: Callable[..
         assert world.read(f"backup/nightly/binlogs/{key}") == world.read(sources[key.rpartition("/")[2]])
 
 
-@pytest.mark.parametrize("version", ["2.4.5", "2.5.10", "2.6.4", "3.0.0"])
+@pytest.mark.parametrize("version", ["2.4.24", "2.5.10", "3.0.0"])
 def test_a_reader_of_the_official_format_finds_what_milvus_holds(milvus: Callable[..., World], version: str) -> None:
     world = milvus(version)
     model = world.model

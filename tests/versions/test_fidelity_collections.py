@@ -12,7 +12,7 @@ from tests.contract import shapes
 from .everything import INT64, NAME, VARCHAR, described, field, indexes
 from .worlds import World
 
-VERSIONS = ["2.4.5", "2.6.4", "3.0.0"]
+VERSIONS = ["2.4.5", "3.0.0"]
 LOADED, NOT_LOADED = 3, 1
 
 

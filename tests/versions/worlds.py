@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import boto3
@@ -51,6 +51,11 @@ class Log(Lines):
     warning = info
 
 
+@cache
+def _session(access_key: str, secret_key: str) -> boto3.Session:
+    return boto3.Session(access_key, secret_key, region_name="us-east-1")
+
+
 @dataclass
 class World:
     """One Milvus of one version."""
@@ -70,7 +75,7 @@ class World:
 
     def location(self, path: str, bucket: str = BUCKET) -> S3Location:
         """Return a place in the store."""
-        session = partial(boto3.Session, self.s3.access_key, self.s3.secret_key, region_name="us-east-1")
+        session = partial(_session, self.s3.access_key, self.s3.secret_key)
         return S3Location(bucket, path, session, endpoint_url=self.s3.endpoint_url)
 
     @property
