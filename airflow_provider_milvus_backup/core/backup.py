@@ -24,19 +24,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from . import attempt as attempts
-from . import committing, flushing, layout, meta, raw_schema, rbac_transfer, reuse
+from . import committing, exporting, flushing, layout, meta, raw_schema, rbac_transfer, reuse
 from .attempt import ATTEMPT_FILE, Action, Attempt
 from .capabilities import Capability
 from .copier import Progress, copy_objects
 from .databases import describe_databases
-from .errors import BackupDamaged, BackupError, BackupExists, ConfigError, NotInStorage, SourceChanged, UnsupportedFormat
+from .errors import BackupDamaged, BackupError, BackupExists, ConfigError, NotInStorage, SourceChanged
 from .gc_pause import GC_AUTO, GC_OFF, GcPause, check_gc_pause, management_url
 from .jsonreader import Node
 from .lease import Lease, Owner
 from .names import CollectionName, check_backup_name, parse_selection
 from .patience import Patience
-from .plan import FLUSH, FLUSH_ALL, PLAN_FILE, STRATEGIES, BackupPlan
-from .raw_schema import SCHEMAS_FILE, is_external
+from .plan import FLUSH, FLUSH_ALL, META_ONLY, PLAN_FILE, STRATEGIES, BackupPlan
+from .raw_schema import SCHEMAS_FILE
 from .reader import MAX_META_BYTES, committed, read_backup
 from .report import Reporter, counted, duration
 from .report import size as written
@@ -100,24 +100,26 @@ class BackupRun:
         if_exists: str = attempts.FAIL,
         *,
         include_rbac: bool = False,
+        format: str = exporting.BINLOG,  # noqa: A002 (as the meta calls it)
     ) -> BackupSummary:
         """Back the selected collections up under ``name``; everything when none are named.
 
         :param if_exists: what to do about what is there under this name: see :func:`.attempt.decide`
         :param include_rbac: users, roles, grants and privilege groups of the cluster, too
+        :param format: ``binlog``, or ``snapshot`` where Milvus can export snapshots (3.0.1 and later)
         :raises ConfigError: a name, a selection or a setting is wrong
         :raises BackupExists: the name is taken
         :raises BackupInUse: somebody else writes this backup right now
         :raises SourceChanged: segments kept vanishing while they were copied
         """
         started = time.monotonic()
-        self._check_arguments(name, collections, strategy, if_exists)
+        self._check_arguments(name, collections, strategy, if_exists, format)
         if self._decide(name, if_exists) is Action.RETURN:
             summary = self._summary_of_finished(name)
         else:
             with self.writing(name):
                 with self.reporter.phase("Plan"):
-                    plan = self.plan(name, collections, strategy, if_exists, include_rbac=include_rbac)
+                    plan = self.plan(name, collections, strategy, if_exists, include_rbac=include_rbac, format=format)
                 with self.reporter.phase("Copy"):
                     plan = self._copy_until_nothing_vanishes(plan)
                 with self.reporter.phase("Commit"):
@@ -157,7 +159,7 @@ class BackupRun:
 
     # ---- what is there -----------------------------------------------------------------------------------------------------
 
-    def _check_arguments(self, name: str, collections: str | Sequence[str] | None, strategy: str, if_exists: str) -> None:
+    def _check_arguments(self, name: str, collections: str | Sequence[str] | None, strategy: str, if_exists: str, format_: str) -> None:
         check_backup_name(name)
         if strategy not in STRATEGIES:
             raise ConfigError(f"strategy {strategy!r} is not one of {', '.join(STRATEGIES)}")
@@ -168,6 +170,7 @@ class BackupRun:
         if strategy == FLUSH_ALL:
             flushing.check_flush_all(self.server)
         self._survey().check_places(self.destination)
+        exporting.check_format(self.server, self.source, self.destination, name, format_, strategy)
         parse_selection(collections)
 
     def _decide(self, name: str, if_exists: str) -> Action:
@@ -218,9 +221,10 @@ class BackupRun:
         if_exists: str = attempts.FAIL,
         *,
         include_rbac: bool = False,
+        format: str = exporting.BINLOG,  # noqa: A002
     ) -> BackupPlan:
         """Flush, list, and write the plan beside where the backup will be; copies nothing yet."""
-        self._check_arguments(name, collections, strategy, if_exists)
+        self._check_arguments(name, collections, strategy, if_exists, format)
         chosen = self._survey().choose(parse_selection(collections))
         action = self._decide(name, if_exists)
         if action is Action.RETURN:
@@ -228,17 +232,21 @@ class BackupRun:
         finished, earlier = committed(self.destination, name)[0], committing.find_attempt(self.destination, name)
         resumed = action is Action.RESUME and earlier
         attempt = Attempt(earlier.backup_id if earlier and resumed else str(uuid.uuid4()), self.owner, finished or "")
-        recorded = self._recorded(name)
+        recorded = committing.recorded(self.destination, name, self.reporter)
         if resumed:
             self.reporter.line(f"going on with the unfinished attempt of {resumed.owner}")
 
         users = rbac_transfer.backup_rbac(self.server) if include_rbac else None
-        described = self._describe(chosen)
+        described = self._survey().describe(chosen)
         databases = describe_databases(self.server, {collection.database for collection in described})
-        self._hold_garbage(described)
-        flushed = flushing.flush_each(self.server, list(described), self.reporter, self.patience) if strategy == FLUSH else {}
+        snapshot = format == meta.SNAPSHOT
+        done = exporting.reused(self.destination, name, attempt.backup_id, described) if snapshot else {}
+        self._hold_garbage({} if snapshot else described)
+        due = [collection for collection in described if collection not in done]
+        flushed = flushing.flush_each(self.server, due, self.reporter, self.patience) if strategy == FLUSH else {}
         all_flushed = flushing.flush_everything(self.server, self.reporter, self.patience) if strategy == FLUSH_ALL else None
-        planned = [self._survey().collection(c, found, flushed.get(c), strategy) for c, found in described.items()]
+        listing = META_ONLY if snapshot else strategy
+        planned = [done.get(c) or self._survey().collection(c, found, flushed.get(c), listing) for c, found in described.items()]
         backup = meta.Backup(
             backup_id=attempt.backup_id,
             name=name,
@@ -247,6 +255,7 @@ class BackupRun:
             databases=databases,
             rbac=users,
             flush_all=all_flushed,
+            format=meta.SNAPSHOT if snapshot else "",
         )
         plan = BackupPlan(backup, strategy, self.source.location.root_path, self.destination.location.root_path, finished or "")
         self.destination.write(self._provider_key(name, ATTEMPT_FILE), attempt.to_json())
@@ -278,13 +287,6 @@ class BackupRun:
         self._write_schemas(plan.backup, described)
         return self._settle(replace(plan, backup=replace(plan.backup, collections=collections)), recorded)
 
-    def _describe(self, chosen: Sequence[CollectionName]) -> dict[CollectionName, Any]:
-        """Return what DescribeCollection says of each collection that has data of its own in Milvus."""
-        described = {collection: self.server.describe(collection) for collection in chosen}
-        if external := [collection for collection, found in described.items() if is_external(found)]:
-            self.reporter.line(f"left out, because their data is not in Milvus (external collections): {', '.join(map(str, external[:5]))}")
-        return {collection: found for collection, found in described.items() if collection not in external}
-
     def _hold_garbage(self, described: Mapping[CollectionName, Any]) -> None:
         if self._gc_pause:
             self._gc_pause.hold([found.collectionID for found in described.values()])
@@ -297,17 +299,6 @@ class BackupRun:
         if self._surveyor is None:
             self._surveyor = Survey(self.settings, self.server, self.source, self.reporter, self.patience)
         return self._surveyor
-
-    def _recorded(self, name: str) -> dict[str, str]:
-        """Return the source's ETag of every object that the plan which is there names, by destination."""
-        try:
-            plan = BackupPlan.from_json(self.destination.read(self._provider_key(name, PLAN_FILE), MAX_META_BYTES))
-        except NotInStorage:
-            return {}
-        except (BackupDamaged, UnsupportedFormat) as error:
-            self.reporter.warn(f"{error}; only objects whose own ETag is right are used again")
-            return {}
-        return {copy.destination: copy.etag for copy in plan.copies()}
 
     def _settle(self, plan: BackupPlan, recorded: dict[str, str]) -> BackupPlan:
         """Make what is at the destination and the plan fit each other, and write the plan."""
@@ -347,6 +338,9 @@ class BackupRun:
 
     def copy(self, plan: BackupPlan) -> Progress:
         """Copy what is not there yet. What is there under a key of the plan was proven right when the plan was written."""
+        if plan.backup.format == meta.SNAPSHOT:
+            exporting.export(self.server, self.source, self.destination, plan, self.reporter)
+            return Progress(0, 0)
         if self._gc_pause:
             self._gc_pause.hold([collection.collection_id for collection in plan.backup.collections])
         there = {item.key: item.size for item in self.destination.objects(layout.binlogs_dir(plan.backup_root, plan.backup.name))}
@@ -387,6 +381,7 @@ class BackupRun:
         :raises TakenOver: another run has begun to write this backup
         """
         started, name = time.monotonic(), plan.backup.name
+        plan = exporting.latest(self.destination, plan)
         committing.check_copied(self.destination, plan)
         self.patience.check("the backup was about to be committed; a retry goes on from here")
         summary = self._summary(plan.backup, plan.strategy, seconds + time.monotonic() - started)
@@ -395,6 +390,8 @@ class BackupRun:
             self._gc_pause.check()
         committing.write_meta(self.destination, plan, self._lease)
         self.reporter.line(f"committed {summary.uri}")
+        if plan.backup.format == meta.SNAPSHOT:
+            exporting.remove_strays(self.destination, plan.backup, self.reporter)
         if plan.replaces:
             committing.remove_replaced(self.destination, plan.backup, self._lease, self.reporter)
         return summary

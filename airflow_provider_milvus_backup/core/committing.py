@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from . import layout, meta, meta_writer, reuse
+from . import exporting, layout, meta, meta_writer, reuse, snapshot_plan, snapshots
 from .attempt import ATTEMPT_FILE, Attempt
-from .errors import BackupError, BackupExists, NotInStorage, ObjectChanged, TakenOver
+from .errors import BackupDamaged, BackupError, BackupExists, NotInStorage, ObjectChanged, TakenOver, UnsupportedFormat
 from .lease import Lease, in_use
-from .plan import BackupPlan
+from .plan import PLAN_FILE, BackupPlan
 from .reader import MAX_META_BYTES, committed
 from .report import Reporter, counted
 from .restore_plan import expected_objects
@@ -21,9 +21,23 @@ def find_attempt(store: ObjectStore, name: str) -> Attempt | None:
         return None
 
 
+def recorded(store: ObjectStore, name: str, reporter: Reporter) -> dict[str, str]:
+    """Return the source's ETag of every object that the plan which is there names, by destination."""
+    try:
+        plan = BackupPlan.from_json(store.read(layout.provider_key(store.location.root_path, name, PLAN_FILE), MAX_META_BYTES))
+    except NotInStorage:
+        return {}
+    except (BackupDamaged, UnsupportedFormat) as error:
+        reporter.warn(f"{error}; only objects whose own ETag is right are used again")
+        return {}
+    return {copy.destination: copy.etag for copy in plan.copies()}
+
+
 def check_copied(store: ObjectStore, plan: BackupPlan) -> None:
     """Raise BackupError unless exactly the objects of the plan are there, each of its size."""
     name = plan.backup.name
+    if plan.backup.format == meta.SNAPSHOT:
+        snapshot_plan.check_bundles(plan.backup, plan.backup.collections, snapshots.bundle_objects(store, name))
     there = {item.key: item.size for item in store.objects(layout.binlogs_dir(plan.backup_root, name))}
     wrong = [copy for copy in plan.copies() if there.pop(copy.destination, None) != copy.size]
     extra = reuse.outside(there, plan) if plan.replaces else sorted(there)
@@ -78,5 +92,7 @@ def remove_replaced(store: ObjectStore, backup: meta.Backup, lease: Lease | None
         reporter.warn(f"the replaced backup's objects stay until the next replacement, for it is in use by {', '.join(readers)}")
         return
     named = object_keys(store, backup)
+    if backup.format != meta.SNAPSHOT:  # it may have replaced one that was
+        exporting.remove_strays(store, backup, reporter)
     removed = store.delete(item.key for item in store.objects(layout.binlogs_dir(root, backup.name)) if item.key not in named)
     reporter.line(f"removed {counted(removed, 'object')} of the replaced backup")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
-from . import imports
+from . import imports, snapshot_plan
 from .errors import MilvusBackupError, ServerError, ServerUnreachable, UnsupportedServer
 from .imports import JobStatus
 from .rest import ASK_SECONDS, CONNECTIONS, DESCRIBE, LIST, client_options, data_of, explain_http_error, path_of, request_options
@@ -122,8 +122,30 @@ class _GrpcPoller:
         except grpc.RpcError as error:
             raise explain_rpc_error(error, doing, self.address) from None
         except ServerError as error:
-            return imports.lost(job_id, error)
+            return await self._of_snapshot(imports.lost(job_id, error))
         return imports.of_grpc(job_id, answer)
+
+    async def _of_snapshot(self, lost: JobStatus) -> JobStatus:
+        """Ask for a job that is none of the imports: restores of snapshots have ids out of the same sequence."""
+        import grpc
+
+        doing = f"ask for snapshot job {lost.job_id}"
+        try:
+            request = self.messages.GetRestoreSnapshotStateRequest(job_id=lost.job_id)
+            answer = await self.stub.GetRestoreSnapshotState(
+                request, timeout=REQUEST_SECONDS, metadata=request_metadata(self.address, None), wait_for_ready=False
+            )
+            check_status(answer, doing, self.address)
+        except AttributeError:  # a pymilvus that knows no snapshots
+            return lost
+        except grpc.RpcError as error:
+            problem = explain_rpc_error(error, doing, self.address)
+            if isinstance(problem, UnsupportedServer):
+                return lost
+            raise problem from None
+        except ServerError as error:
+            return snapshot_plan.lost(lost.job_id, error)
+        return snapshot_plan.of_answer(lost.job_id, answer)
 
     def _answered(self, asked: asyncio.Future[Any]) -> None:
         self.asked.discard(asked)

@@ -20,7 +20,7 @@ def expected_rows(target: Target) -> int | None:
     for job in target.jobs:
         if job.completed:
             rows += 0 if job.l0 else job.imported
-        elif job.state == JobState.UNKNOWN.value and not (job.l0 or job.delta_prefixes or target.end_ts):
+        elif job.state == JobState.UNKNOWN.value and not (job.l0 or job.snapshot or job.delta_prefixes or target.end_ts):
             rows += job.rows
         elif job.job_id:
             return None

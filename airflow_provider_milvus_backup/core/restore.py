@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from . import finishing, imports, layout, submitting, undoing
+from . import finishing, imports, layout, snapshots, submitting, undoing
 from .ends import Ends
 from .errors import BackupInUse, Cancelled, ImportFailed, MilvusBackupError, RestoreError, StorageDenied, TakenOver
 from .imports import Failure, JobState
@@ -193,7 +193,11 @@ class RestoreRun:
             news, failed = False, []
             for target in [target for target in state.targets if not target.done]:
                 jobs = {job.job_id: job for job in target.jobs if job.job_id and not job.ended}
-                for status in self.ends.door.statuses(target.building, list(jobs)):
+                if any(job.snapshot for job in jobs.values()):
+                    statuses = [snapshots.snapshot_state(self.ends.server, job_id, target.building) for job_id in jobs]
+                else:
+                    statuses = list(self.ends.door.statuses(target.building, list(jobs)))
+                for status in statuses:
                     job = jobs[status.job_id]
                     job.state, job.imported, job.reason = status.state.value, status.rows, status.reason
                     if status.state is JobState.COMPLETED:

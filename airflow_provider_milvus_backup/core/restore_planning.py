@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from . import layout, meta, targets
+from . import layout, meta, snapshots, targets
 from .creating import check_creatable
 from .databases import is_encrypted
 from .ends import Ends
@@ -19,7 +19,7 @@ from .reader import read_backup, read_schemas
 from .report import counted
 from .report import size as written
 from .restore_plan import APPEND, RestoreOptions, alias_targets, check_objects, check_server, partitions_to_load
-from .restore_state import RestoreState, Target
+from .restore_state import Job, RestoreState, Target
 
 
 def plan(ends: Ends, backup_name: str, restore_id: str, options: RestoreOptions, round_: int = 0) -> RestoreState:
@@ -37,6 +37,8 @@ def plan(ends: Ends, backup_name: str, restore_id: str, options: RestoreOptions,
     names = rename(chosen, options.suffix, options.rename, database)
     collections = [by_name[source] for source in chosen]
     ends.server.check_release()
+    if backup.format == meta.SNAPSHOT:
+        snapshots.check_snapshot_restore(backup, collections, options, ends)
     check_server(backup, collections, ends.server.capabilities, allow_downgrade=options.allow_downgrade)
     _check_databases(backup, collections)
     if options.restore_rbac:
@@ -53,7 +55,7 @@ def plan(ends: Ends, backup_name: str, restore_id: str, options: RestoreOptions,
     for source, name in names.items():
         collection = by_name[source]
         append = options.if_exists == APPEND and name in existing
-        if not append:
+        if not append and not collection.snapshot:
             check_creatable(ends.server, collection, schemas.get(collection.collection_id))
         target = Target(
             source,
@@ -64,7 +66,10 @@ def plan(ends: Ends, backup_name: str, restore_id: str, options: RestoreOptions,
             aliases=collection.aliases if options.restore_aliases else [],
             end_ts=_end_ts(backup, collection, options),
         )
-        if not options.meta_only:
+        if collection.snapshot:
+            metadata = layout.join(ends.backups.location.root_path, backup_name, collection.snapshot.metadata_path)
+            target.jobs = [Job("", metadata, "", 0, collection.size, 0, snapshot=True)]
+        elif not options.meta_only:
             listed = {
                 item.key: item.size
                 for kind in (layout.INSERT, layout.DELTA)
@@ -75,7 +80,8 @@ def plan(ends: Ends, backup_name: str, restore_id: str, options: RestoreOptions,
             places = Places(binlogs, state.staging if ends.staged else None, f"{state.staging}folded/" if target.folded else None)
             target.jobs = plan_jobs(collection, places, rules, strays)
         state.targets.append(target)
-    state.staged = not options.meta_only and (ends.staged or any(target.folded for target in state.targets))
+    copied = not options.meta_only and backup.format != meta.SNAPSHOT
+    state.staged = copied and (ends.staged or any(target.folded for target in state.targets))
     size = sum(job.bytes for _, job in state.jobs())
     rows = sum(job.rows for _, job in state.jobs())
     ends.reporter.line(

@@ -43,6 +43,8 @@ class Job:
     #: It imports L0 segments, and is submitted when all data of its collection is there.
     l0: bool = False
     storage_version: int = 0
+    #: It restores a snapshot, whose metadata is under ``inserts``; Milvus makes the collection for it.
+    snapshot: bool = False
 
     @property
     def ended(self) -> bool:
@@ -76,6 +78,8 @@ class Job:
         """Return what it has brought, for a message."""
         if self.l0:
             return f"deletes of {counted(self.segments, 'L0 segment')}"
+        if self.snapshot:
+            return f"{self.imported:,} rows of a snapshot"
         return f"{self.imported:,} rows of {counted(self.segments, 'segment')}"
 
     @property
@@ -321,6 +325,7 @@ def _target(node: Node, restore_id: str) -> Target:
                 deleted=job.items("deleted", str),
                 l0=job.boolean("l0"),
                 storage_version=job.integer("storage_version"),
+                snapshot=job.boolean("snapshot"),
             )
             for job in node.nodes("jobs")
         ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from . import databases, imports, meta, targets
+from . import databases, imports, meta, snapshots, targets
 from .ends import Ends
 from .errors import RestoreError, RowsMissing, ServerError, ServerUnreachable
 from .imports import JobState
@@ -33,12 +33,18 @@ def submit(ends: Ends, states: StateStore, state: RestoreState, go_on: str) -> N
     if unmade := [target for target in todo if not target.ready]:
         _make(ends, state, unmade, go_on)
         states.save(state)
-    state.rest = ends.door.per_job > 1
+    # REST shows the jobs of snapshots elsewhere; gRPC tells them from the others.
+    state.rest = ends.door.per_job > 1 and not any(job.snapshot for _, job in state.jobs())
     count, saved = 0, time.monotonic()
     for target in todo:
-        found = _find_lost(ends, state, target)
+        found = {} if any(job.snapshot for job in target.jobs) else _find_lost(ends, state, target)
         for job in target.due:
             ends.patience.check(f"import jobs were being submitted. {go_on}")
+            if job.snapshot:
+                job.job_id = _restore_snapshot(ends, state, target)
+                states.save(state)
+                count += 1
+                continue
             job_id = found.get(state.tag(target, job)) or _submit_job(ends, state, target, job)
             if not job_id:
                 states.save(state)
@@ -90,9 +96,20 @@ def _make(ends: Ends, state: RestoreState, unmade: Sequence[Target], go_on: str)
     for target in unmade:
         ends.patience.check(f"collections were being created. {go_on}")
         collection = collections[target.source]
+        if collection.snapshot:
+            continue  # Milvus makes it when the job is submitted
         targets.make(ends.server, target, collection, options, ends.reporter, raw=schemas.get(collection.collection_id))
         if target.append:
             target.before = ends.door.ids(target.building)
+
+
+def _restore_snapshot(ends: Ends, state: RestoreState, target: Target) -> int:
+    """Let Milvus make a collection of its snapshot and return the id of the job that fills it."""
+    collections = {collection.name: collection for collection in read_backup(ends.backups, state.backup_name).collections}
+    bundle = snapshots.source(ends, state.backup_name, collections[target.source])
+    job_id = snapshots.restore_snapshot(ends.server, target.building, bundle)
+    target.collection_id, target.ready = ends.server.collection_id(target.building) or 0, True
+    return job_id
 
 
 def _known(state: RestoreState, building: CollectionName) -> set[int]:

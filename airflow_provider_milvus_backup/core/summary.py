@@ -32,7 +32,7 @@ class CollectionSummary:
             collection.name.collection,
             collection.rows,
             len(segments),
-            sum(segment.objects for segment in segments),
+            collection.snapshot.total_files if collection.snapshot else sum(segment.objects for segment in segments),
             collection.size,
         )
 

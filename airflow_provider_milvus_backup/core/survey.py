@@ -14,6 +14,7 @@ from .errors import ConfigError, ServerUnreachable, SourceChanged, UnsupportedFo
 from .names import CollectionName, restore_of, select
 from .patience import Patience
 from .plan import META_ONLY, BackupPlan, pair
+from .raw_schema import is_external
 from .report import Reporter, counted
 from .restore_plan import NEWEST_STORAGE
 from .segment_logs import NamedLogs, named_logs
@@ -63,6 +64,13 @@ class Survey:
             f"Milvus {self.server.version} at {self.settings.milvus}: {len(chosen)} of {counted(len(available), 'collection')}"
         )
         return chosen
+
+    def describe(self, chosen: Sequence[CollectionName]) -> dict[CollectionName, Any]:
+        """Return what DescribeCollection says of each collection that has data of its own in Milvus."""
+        described = {collection: self.server.describe(collection) for collection in chosen}
+        if external := [collection for collection, found in described.items() if is_external(found)]:
+            self.reporter.line(f"left out, because their data is not in Milvus (external collections): {', '.join(map(str, external[:5]))}")
+        return {collection: found for collection, found in described.items() if collection not in external}
 
     def collection(self, name: CollectionName, described: Any, flushed: Flushed | None, strategy: str) -> meta.Collection:
         """Return the meta of one collection; its segments are those of this moment.

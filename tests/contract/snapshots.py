@@ -1,7 +1,7 @@
 """Snapshots of 3.0, and their way out of a cluster and into another one.
 
 ``internal/datacoord/snapshot_manager.go`` and ``docs/user_guides/snapshot_user_guide.md`` of milvus-io/milvus; a bundle is
-``<target>/snapshots/<collection>/metadata/<snapshot>.json`` with the files it names below the same target.
+``<target>/exports/<uuid>/snapshots/<collection>/metadata/<snapshot>.json`` with the files it names below the same ``exports/<uuid>``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import posixpath
+import uuid
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -133,9 +134,10 @@ class Snapshots(Jobs):
             raise unimplemented("ExportSnapshot")
         with self.lock:
             made, collection = self.snapshot(name, snapshot), self.collection(name)
-            bucket, base = self._located(target, external_spec)
+            bucket, below = self._located(target, external_spec)
+            base = f"{below}/exports/{uuid.uuid4()}".strip("/")
             job = SnapshotJob(self.next_id(), snapshot, collection.full_name, self.monotonic())
-            prefix = f"{base}/" if base else ""
+            prefix = f"{base}/"
             segments = []
             for segment in made.segments:
                 keys = [
@@ -151,7 +153,7 @@ class Snapshots(Jobs):
                 segments.append({**document, "storage_version": segment.storage_version, "commit_ts": segment.commit_ts})
             uri = f"{prefix}snapshots/{collection.id}/metadata/{made.id}.json"
             bucket.put(uri, json.dumps(_metadata(collection, made, segments)).encode())
-            job.uri = target[: len(target) - len(base)].rstrip("/") + "/" + uri if base else target.rstrip("/") + "/" + uri
+            job.uri = target.rstrip("/") + "/" + uri.removeprefix(below).lstrip("/")
             self.exports[job.id] = job
             return job
 
