@@ -219,7 +219,9 @@ class RestoreRun:
     def _see_to(self, state: RestoreState, failed: Sequence[tuple[Target, Job]]) -> None:
         """Submit failed jobs again or begin their collections anew, where that can help; otherwise raise ImportFailed."""
         whole = [target for target in {id(target): target for target, _ in failed}.values() if reconcile(self.ends, target)]
-        failed = [(target, job) for target, job in failed if target not in whole]
+        # What a collection must hold is only known when none of its jobs runs any more; until then jobs without a record wait.
+        busy = [target for target, _ in failed if any(job.state == JobState.RUNNING.value for job in target.jobs)]
+        failed = [(t, job) for t, job in failed if t not in whole and not (job.state == JobState.UNKNOWN.value and t in busy)]
         for target, job in failed:
             lost = job.state == JobState.UNKNOWN.value
             kind = Failure.RESTARTED if lost else imports.failure(job.reason)

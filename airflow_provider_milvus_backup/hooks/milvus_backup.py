@@ -202,6 +202,7 @@ class MilvusBackupHook(BaseHook):
         *,
         include_rbac: bool = False,
         gc_pause: str | None = None,
+        format: str = "binlog",  # noqa: A002 (as the meta and milvus-backup call it)
         timeout: float | None = None,
     ) -> dict[str, Any]:
         """Back up the selected collections, everything when none are named, and return the summary.
@@ -214,10 +215,11 @@ class MilvusBackupHook(BaseHook):
         :param include_rbac: users, roles, grants and privilege groups of the cluster, too (Milvus 2.4.9 and later)
         :param gc_pause: pause Milvus's garbage collection meanwhile: ``auto`` (try, and warn), ``require`` or ``off``; by default as
             backup.yaml says, else ``auto``
+        :param format: ``binlog``, or ``snapshot``: Milvus writes the backup itself (3.0.1 and later)
         :param timeout: seconds the backup may take
         """
         with self._backup_run(timeout, gc_pause) as run:
-            return run.backup(backup_name, collections, strategy, if_exists, include_rbac=include_rbac).to_dict()
+            return run.backup(backup_name, collections, strategy, if_exists, include_rbac=include_rbac, format=format).to_dict()
 
     def plan_backup(
         self,
@@ -227,10 +229,11 @@ class MilvusBackupHook(BaseHook):
         if_exists: str = "fail",
         *,
         include_rbac: bool = False,
+        format: str = "binlog",  # noqa: A002
     ) -> BackupPlan:
         """Flush and list; the first of the three phases of :meth:`backup`."""
         with self._backup_run(gc_pause="off") as run, run.writing(backup_name), run.reporter.phase("Plan"):
-            return run.plan(backup_name, collections, strategy, if_exists, include_rbac=include_rbac)
+            return run.plan(backup_name, collections, strategy, if_exists, include_rbac=include_rbac, format=format)
 
     def copy_backup(self, plan: BackupPlan, *, gc_pause: str | None = None) -> None:
         """Copy what is not there yet; the second phase."""

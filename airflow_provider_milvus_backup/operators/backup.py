@@ -28,6 +28,7 @@ class MilvusBackupOperator(MilvusBaseOperator):
     :param include_rbac: users, roles, grants and privilege groups of the cluster, too (Milvus 2.4.9 and later)
     :param gc_pause: pause Milvus's garbage collection while objects are copied: ``auto`` (try, and warn), ``require`` or ``off``; by
         default as backup.yaml says, else ``auto``
+    :param format: ``binlog``, or ``snapshot``: Milvus writes the backup itself (3.0.1 and later)
     :param timeout: seconds (or a timedelta) that one try may take; by default as long as it needs
     """
 
@@ -37,6 +38,7 @@ class MilvusBackupOperator(MilvusBaseOperator):
         "strategy",
         "if_exists",
         "gc_pause",
+        "format",
         *MilvusBaseOperator.template_fields,
     )
     template_fields_renderers = {"collections": "json", "config": "yaml"}  # noqa: RUF012 (as in every Airflow operator)
@@ -51,6 +53,7 @@ class MilvusBackupOperator(MilvusBaseOperator):
         if_exists: str = "fail",
         include_rbac: bool = False,
         gc_pause: str | None = None,
+        format: str = "binlog",  # noqa: A002 (as the meta and milvus-backup call it)
         timeout: float | timedelta | None = None,
         **kwargs: Any,
     ) -> None:
@@ -61,6 +64,7 @@ class MilvusBackupOperator(MilvusBaseOperator):
         self.if_exists = if_exists
         self.include_rbac = include_rbac
         self.gc_pause = gc_pause
+        self.format = format
         self.timeout = timeout
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -76,5 +80,6 @@ class MilvusBackupOperator(MilvusBaseOperator):
                 self.if_exists,
                 include_rbac=self.include_rbac,
                 gc_pause=self.gc_pause,
+                format=self.format,
                 timeout=seconds(self.timeout, "timeout"),
             )
