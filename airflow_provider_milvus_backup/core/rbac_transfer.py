@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -44,8 +46,8 @@ def restore_rbac(server: MilvusServer, wanted: Rbac, reporter: Reporter) -> Rbac
     """Add what the server lacks of ``wanted`` and return how many that were; what exists is left as it is, and said if it differs.
 
     Doing it again adds nothing twice. :func:`.rbac.missing` says what is added. Grants of all privileges (``*``) are given one by one:
-    RestoreRBAC of 2.4, of 2.5 and of 2.6 before April 2026 rejects the whole set for them (milvus-io/milvus#48963). Milvus asks who gives
-    them, so these need a login, even where Milvus itself needs none, and it notes that user as the one who granted.
+    RestoreRBAC of 2.4, of 2.5 and of 2.6 before April 2026 rejects the whole set for them (milvus-io/milvus#48963). Milvus notes who gives
+    them: the user of the connection, and root where nobody logs in.
 
     :raises UnsupportedServer: before Milvus 2.4.9
     :raises AuthError: when the user of the connection may not change them; ``root`` and ``admin`` may
@@ -65,9 +67,27 @@ def restore_rbac(server: MilvusServer, wanted: Rbac, reporter: Reporter) -> Rbac
             return missing(at_once, from_proto(server.backup_rbac())).is_empty
 
         server.restore_rbac(to_proto(at_once), done)
-    for grant in added.grants:
-        if grant.privilege == ANY:
-            server.grant(grant_to_proto(grant))
+    if everything := [grant for grant in added.grants if grant.privilege == ANY]:
+        with _named(server) as granting:
+            for grant in everything:
+                granting.grant(grant_to_proto(grant))
     counts = RbacCounts(len(added.users), len(added.roles), len(added.grants), len(added.privilege_groups))
     reporter.line(f"added {counts}")
     return counts
+
+
+@contextlib.contextmanager
+def _named(server: MilvusServer) -> Iterator[MilvusServer]:
+    """Yield the server as it is asked by somebody with a name.
+
+    OperatePrivilege reads who asks out of the login, also where authorization is off and nobody has one (``GetCurUserFromContext`` of
+    ``pkg/util/contextutil``); no password is looked at then. The user must exist, and root always does.
+    """
+    if server.address.user or server.address.token:
+        yield server
+        return
+    named = MilvusServer(replace(server.address, user="root"), server.patience)
+    try:
+        yield named
+    finally:
+        named.close()

@@ -76,6 +76,17 @@ def test_what_exists_is_left_alone_with_a_line_and_what_is_missing_is_added(milv
     assert target.said("user 'ann' exists and is left as it is, without the roles admin, readers")
 
 
+@pytest.mark.parametrize("version", ["2.4.24", "3.0.0"])
+def test_grants_of_everything_come_back_where_nobody_must_log_in(milvus: Callable[..., World], version: str) -> None:
+    # Milvus wants to know who grants, and rejects such grants in a whole set.
+    source, target = milvus(version), milvus(version)
+    fill(source)
+    source.backup(include_rbac=True)
+    source.restore_into(target, restore_rbac=True)
+    assert EVERYTHING in target.model.grants
+    assert sorted(target.model.grants) == sorted(source.model.grants)
+
+
 def test_restoring_users_once_more_adds_nothing_twice(milvus: Callable[..., World]) -> None:
     source, target = logging_in(milvus, "2.6.20"), logging_in(milvus, "2.6.20")
     fill(source)
