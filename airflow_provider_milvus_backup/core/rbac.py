@@ -108,10 +108,13 @@ def kept(wanted: Rbac, there: Rbac) -> list[str]:
     """Return one sentence for every user and privilege group that a server has, differs from ``wanted`` and is left as it is."""
     roles = {user.name: set(user.roles) for user in there.users}
     lacking = {user.name: sorted({*user.roles} - roles.get(user.name, {*user.roles})) for user in wanted.users}
+    passwords = {user.name: user.password for user in there.users}
+    other = [user.name for user in wanted.users if not lacking[user.name] and passwords.get(user.name, user.password) != user.password]
     privileges = {group.name: set(group.privileges) for group in there.privilege_groups}
     different = [group.name for group in wanted.privilege_groups if privileges.get(group.name, {*group.privileges}) != {*group.privileges}]
     return [
         *(f"user {user!r} exists and is left as it is, without the roles {', '.join(names)}" for user, names in lacking.items() if names),
+        *(f"user {user!r} exists and keeps its own password" for user in other),
         *(f"privilege group {group!r} exists with other privileges than in the backup and is left as it is" for group in different),
     ]
 

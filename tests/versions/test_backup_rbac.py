@@ -63,6 +63,7 @@ def test_what_exists_is_left_alone_with_a_line_and_what_is_missing_is_added(milv
     source.backup(include_rbac=True)
     target.model.create_role("readers")
     target.model.create_user("ann", "planted-other")
+    target.model.create_user("guest", "planted-other")
     target.model.create_user("eve", "planted-eve")
     source.restore_into(target, restore_rbac=True)
     assert target.model.users == {
@@ -70,10 +71,12 @@ def test_what_exists_is_left_alone_with_a_line_and_what_is_missing_is_added(milv
         "ann": User(hashed("planted-other"), []),
         "eve": User(hashed("planted-eve"), []),
         "bob": source.model.users["bob"],
-        "guest": source.model.users["guest"],
+        "guest": User(hashed("planted-other"), []),
     }
     assert sorted(target.model.grants) == sorted(source.model.grants)
     assert target.said("user 'ann' exists and is left as it is, without the roles admin, readers")
+    assert target.said("user 'guest' exists and keeps its own password")
+    assert not target.said("user 'bob' exists")
 
 
 @pytest.mark.parametrize("version", ["2.4.24", "3.0.0"])
