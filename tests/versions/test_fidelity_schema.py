@@ -31,6 +31,11 @@ def fill(world: World, properties: dict[str, str] | None = None) -> Any:
         kind = "SPARSE_INVERTED_INDEX" if vector in ("sparse", "bm25") else "HNSW"
         model.create_index(NAME, vector, f"{vector}_idx", {"index_type": kind, "metric_type": metric, "M": "16", "mmap.enabled": "true"})
     model.create_index(NAME, "price", "", {"index_type": "STL_SORT"})
+    if world.server.profile.functions:
+        cast = {"index_type": "INVERTED", "json_cast_type": "double"}
+        model.create_index(NAME, "anything", "by_first", {**cast, "json_path": 'anything["nested"][0]'})
+        model.create_index(NAME, "anything", "by_second", {**cast, "json_path": 'anything["nested"][1]'})
+        model.create_index(NAME, "$meta", "by_tag", {**cast, "json_path": '$meta["tag"]', "json_cast_type": "varchar"})
     if world.server.profile.struct_arrays:
         model.create_index(NAME, "parts[vectors]", "struct_idx", {"index_type": "HNSW", "metric_type": "MAX_SIM_IP"})
     model.create_alias(NAME, "docs_live")
