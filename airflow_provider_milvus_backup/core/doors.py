@@ -88,6 +88,11 @@ class GrpcDoor:
 
     def submit(self, name: CollectionName, partition: str, files: Files, options: Mapping[str, str]) -> int:
         """Start a job; it takes one import file."""
+        if len(files) > 1:
+            raise ServerError(
+                f"a job of {len(files)} segments into {name} was planned when REST could be reached, and is taken only over REST; let "
+                "REST be reached again (rest_endpoint of the connection), or begin another restore"
+            )
         (paths,) = files
         return self.server.submit_import(name, partition, paths, options)
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import ssl
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -53,18 +54,11 @@ class MilvusRest:
 
         return httpx.Client(**client_options(self.address))
 
-    @cached_property
-    def _threads(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(2, thread_name_prefix="milvus-rest")
-
     def close(self) -> None:
         """Close all connections."""
         if "_client" in self.__dict__:
             self._client.close()
             del self._client
-        if "_threads" in self.__dict__:
-            self._threads.shutdown(wait=False, cancel_futures=True)
-            del self._threads
 
     def call(
         self, path: str, body: dict[str, Any], doing: str, database: str, *, once: bool = False, seconds: float = ASK_SECONDS
@@ -100,10 +94,16 @@ class MilvusRest:
     def _send(self, path: str, body: dict[str, Any], doing: str, database: str, seconds: float) -> dict[str, Any]:
         import httpx
 
-        def send() -> httpx.Response:
-            return self._client.post(path_of(path), json=body, **request_options(self.address, database, seconds))
+        client, asked = self._client, Future[httpx.Response]()
 
-        asked: Future[httpx.Response] = self._threads.submit(send)
+        def send() -> None:
+            try:
+                asked.set_result(client.post(path_of(path), json=body, **request_options(self.address, database, seconds)))
+            except Exception as error:  # noqa: BLE001 (raised again below)
+                asked.set_exception(error)
+
+        # A daemon, for a process that was killed must not stay until Milvus answers.
+        threading.Thread(target=send, name="milvus-rest", daemon=True).start()
         while True:
             try:
                 response = asked.result(timeout=0.5)
@@ -171,7 +171,8 @@ def request_options(address: MilvusAddress, database: str, seconds: float) -> di
         "headers": {
             "Request-Timeout": str(round(seconds)),
             "DB-Name": database,
-            **({"Authorization": f"Bearer {secret}"} if secret else {}),
+            # As bytes, for httpx takes ASCII only.
+            **({"Authorization": f"Bearer {secret}".encode()} if secret else {}),
         },
         "timeout": httpx.Timeout(seconds, connect=CONNECT_SECONDS),
         # The name that the certificate is for, where it is not that of the host.

@@ -46,7 +46,7 @@ def _handler(get: Get, post: Post) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            headers = {key.lower(): value for key, value in self.headers.items()}
+            headers = {key.lower(): value.encode("latin-1").decode(errors="replace") for key, value in self.headers.items()}
             try:
                 self._send(post(self.path, headers, body))
             except ConnectionResetError:
