@@ -44,18 +44,22 @@ test: $(READY) $(READY_OLD) ## Lint and all tests, on both Airflow lines
 	{ beside=0; \
 	  $(BIN)/python -m pytest tests/airflow > .cache/airflow-$(AIRFLOW).log 2>&1 || beside=1; \
 	  $(BIN)/python -m pytest tests/breaking > .cache/breaking.log 2>&1 || beside=$$((beside + 2)); \
+	  $(BIN)/python -m pytest tests/integration --door=v3.0.0 > .cache/door.log 2>&1 || beside=$$((beside + 4)); \
 	  exit $$beside; } & row=$$!; \
 	set +m; \
 	trap 'kill -9 -- -$$row 2>/dev/null || true' EXIT; \
 	$(heading) "Airflow $(AIRFLOW_OLD): pytest tests/airflow"; \
 	$(BIN_OLD)/python -m pytest tests/airflow || failed="$$failed Airflow-$(AIRFLOW_OLD)"; \
-	$(heading) "pytest tests/unit tests/integration"; \
-	$(BIN)/python -m pytest tests/unit tests/integration || failed="$$failed unit-integration"; \
+	$(heading) "pytest tests/unit tests/versions tests/integration"; \
+	$(BIN)/python -m pytest tests/unit tests/versions tests/integration || failed="$$failed unit-versions-integration"; \
 	beside=0; wait $$row || beside=$$?; \
 	(( !(beside & 1) )) || failed="$$failed Airflow-$(AIRFLOW)"; \
-	(( beside < 2 )) || failed="$$failed breaking"; \
+	(( !(beside & 2) )) || failed="$$failed breaking"; \
+	(( !(beside & 4) )) || failed="$$failed door"; \
 	$(heading) "Airflow $(AIRFLOW): pytest tests/airflow"; \
 	cat .cache/airflow-$(AIRFLOW).log; \
+	$(heading) "pytest tests/integration --door=v3.0.0"; \
+	cat .cache/door.log; \
 	$(heading) "pytest tests/breaking"; \
 	cat .cache/breaking.log; \
 	if [ -n "$$failed" ]; then echo "FAILED:$$failed" >&2; exit 1; fi

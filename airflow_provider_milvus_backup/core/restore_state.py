@@ -190,8 +190,10 @@ class RestoreState:
 
     def tag(self, target: Target, job: Job) -> str:
         """Return what the job is known by in Milvus, unlike any other job of any restore."""
-        place = f"{self.targets.index(target)}.{target.generation}", f"{target.jobs.index(job)}.{job.again}"
-        return "/".join((self.restore_id, self.started_at, *place))
+        # By identity: to compare jobs with many segments would take long.
+        number = next(number for number, one in enumerate(self.targets) if one is target)
+        job_number = next(number for number, one in enumerate(target.jobs) if one is job)
+        return "/".join((self.restore_id, self.started_at, f"{number}.{target.generation}", f"{job_number}.{job.again}"))
 
     @property
     def started_at(self) -> str:
