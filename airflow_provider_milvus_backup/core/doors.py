@@ -60,8 +60,11 @@ class Door(Protocol):
         """
 
 
-def open_door(server: MilvusServer, reporter: Reporter) -> Door:
-    """Return the door to take; says so in the log where it is not the best one."""
+def open_door(server: MilvusServer, reporter: Reporter | None = None) -> Door:
+    """Return the door to take.
+
+    :param reporter: where to say that it is not the best one, for whoever is going to submit jobs
+    """
     if not server.can(Capability.REST_IMPORT):
         return GrpcDoor(server)
     door = RestDoor(server)
@@ -69,10 +72,11 @@ def open_door(server: MilvusServer, reporter: Reporter) -> Door:
         server.rest.call(rest.LIST, {}, "list import jobs", server.address.database, seconds=10)
     except (ServerUnreachable, UnsupportedServer) as error:
         server.capabilities.learn(Capability.REST_IMPORT, works=False)
-        reporter.warn(
-            f"import jobs go over gRPC, one segment each, because REST cannot be reached: {error}. Set rest_endpoint of the connection "
-            "if it is elsewhere, or enable proxy.http in Milvus"
-        )
+        if reporter:
+            reporter.warn(
+                f"import jobs go over gRPC, one segment each, because REST cannot be reached: {error}. Set rest_endpoint of the connection "
+                "if it is elsewhere, or enable proxy.http in Milvus"
+            )
         return GrpcDoor(server)
     except ServerError:
         pass  # it answers; listing all databases may need a privilege that nothing else needs

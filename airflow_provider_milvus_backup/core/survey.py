@@ -23,7 +23,7 @@ from .settings import Settings
 from .store import ObjectStore, StoredObject
 
 #: How often segments are listed again when the objects in the bucket do not belong to them.
-LISTINGS = 4
+LISTINGS = 8
 
 
 @dataclass(slots=True)
@@ -70,6 +70,8 @@ class Survey:
         described = {collection: self.server.describe(collection) for collection in chosen}
         if external := [collection for collection, found in described.items() if is_external(found)]:
             self.reporter.line(f"left out, because their data is not in Milvus (external collections): {', '.join(map(str, external[:5]))}")
+        if len(external) == len(described):
+            raise ConfigError(f"all that was selected are external collections, whose data is not in Milvus: {', '.join(map(str, external[:5]))}")
         return {collection: found for collection, found in described.items() if collection not in external}
 
     def collection(self, name: CollectionName, described: Any, flushed: Flushed | None, strategy: str) -> meta.Collection:
@@ -198,7 +200,7 @@ class Survey:
         if not self.server.can(Capability.IMPORTING_LISTED):
             return
         if self._door is None:
-            self._door = open_door(self.server, self.reporter)
+            self._door = open_door(self.server)
         if self._door.running(name):
             raise SourceChanged(f"rows are being imported into {name}; back it up when its import jobs have ended")
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from pymilvus.grpc_gen import milvus_pb2
 
+from airflow_provider_milvus_backup.core.errors import ConfigError
 from tests.contract import shapes
 
 from .everything import INT64, NAME, VARCHAR, described, field, indexes
@@ -130,3 +131,13 @@ def test_an_empty_collection_comes_back_empty(milvus: Callable[..., World], vers
     assert target.model.rows(NAME) == {"_default": {}}
     assert described(target) == described(source)
     assert source.checked().collections[NAME].rows == 0
+
+
+def test_a_selection_of_external_collections_alone_is_refused(milvus: Callable[..., World]) -> None:
+    world = milvus("3.0.0")
+    schema = shapes.schema("outside")
+    schema.external_source = "s3://elsewhere/table"
+    world.model.create_collection(("default", "outside"), schema)
+    with pytest.raises(ConfigError, match=r"external collections, whose data is not in Milvus: default\.outside"):
+        world.backup()
+    assert not [key for key in world.keys("backup/nightly") if "lease" not in key]

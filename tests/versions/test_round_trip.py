@@ -38,4 +38,4 @@ def test_every_row_comes_back(milvus: Callable[..., World], version: str) -> Non
     world.backup()
     world.restore(suffix="_back")
     assert world.model.rows(RESTORED) == rows
-    assert rows["_default"].keys() == {n for n in range(40)} - {2}
+    assert rows["_default"].keys() == set(range(40)) - {2}
