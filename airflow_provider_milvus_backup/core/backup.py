@@ -10,6 +10,7 @@ Each phase hands the next a :class:`~.plan.BackupPlan`, so they may run as three
                                       the size and the ETag of the plan: objects of which this is not certain are deleted before
 ``provider/schemas.json``             the schemas as Milvus described them, with what the official format cannot carry
 ``provider/summary.json``             what the task returned
+``provider/catalog.json``             what the catalog shows and the commit mark does not say
 ====================================  ================================================================================================
 """
 
@@ -24,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from . import attempt as attempts
-from . import committing, exporting, flushing, layout, meta, raw_schema, rbac_transfer, reuse
+from . import catalog, committing, exporting, flushing, layout, meta, raw_schema, rbac_transfer, reuse
 from .attempt import ATTEMPT_FILE, Action, Attempt
 from .capabilities import Capability
 from .copier import Progress, copy_objects
@@ -386,6 +387,7 @@ class BackupRun:
         self.patience.check("the backup was about to be committed; a retry goes on from here")
         summary = self._summary(plan.backup, plan.strategy, seconds + time.monotonic() - started)
         self.destination.write(self._provider_key(name, SUMMARY_FILE), json.dumps(summary.to_dict()).encode())
+        catalog.record(self.destination, plan.backup, summary)
         if self._gc_pause:
             self._gc_pause.check()
         committing.write_meta(self.destination, plan, self._lease)

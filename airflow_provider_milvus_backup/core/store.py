@@ -123,9 +123,16 @@ class ObjectStore:
 
     def objects(self, prefix: str) -> Iterator[StoredObject]:
         """Iterate over all objects below ``prefix`` (whole path parts), in key order, 1,000 a request."""
+        return (_stored(meta) for meta in self._listed(prefix))
+
+    def dated(self, prefix: str, after: str | None = None) -> Iterator[tuple[StoredObject, datetime]]:
+        """Iterate as :meth:`objects` does, with when each was written, by the store's clock; those behind the key ``after`` only."""
+        return ((_stored(meta), meta["last_modified"]) for meta in self._listed(prefix, after))
+
+    def _listed(self, prefix: str, after: str | None = None) -> Iterator[Any]:
         import obstore
 
-        below, last, doing = prefix.strip("/") or None, None, f"list {prefix!r} in"
+        below, last, doing = prefix.strip("/") or None, after, f"list {prefix!r} in"
         listing: Any = None
 
         def page() -> Any:
@@ -139,8 +146,7 @@ class ObjectStore:
                 raise
 
         while found := self._repeat(doing, page):
-            for meta in found:
-                yield StoredObject(meta["path"], meta["size"], (meta["e_tag"] or "").strip('"'))
+            yield from found
             last = found[-1]["path"]
 
     def directories(self, prefix: str) -> list[str]:
@@ -149,6 +155,13 @@ class ObjectStore:
 
         found = self._repeat(f"list {prefix!r} in", lambda: obstore.list_with_delimiter(self.client, prefix.strip("/") or None))
         return [path.rstrip("/").rpartition("/")[2] for path in found["common_prefixes"]]
+
+    def directories_now(self, prefix: str) -> tuple[list[str], datetime]:
+        """Return what :meth:`directories` does, whatever the names are, and what time it is by the store's clock."""
+        below = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        asked = {"Bucket": self.location.bucket, "Prefix": below, "Delimiter": "/"}
+        pages = self._repeat(f"list {prefix!r} in", lambda: list(self._boto3.get_paginator("list_objects_v2").paginate(**asked)))
+        return [found["Prefix"][len(below) : -1] for page in pages for found in page.get("CommonPrefixes", ())], _clock(pages[0])
 
     def read(self, key: str, limit: int | None = None) -> bytes:
         """Return an object's content; raises NotInStorage, and StorageError when it is larger than ``limit`` bytes."""
@@ -234,7 +247,7 @@ class ObjectStore:
         import obstore
 
         meta = self._repeat(f"look for {key!r} in", lambda: obstore.head(self.client, key))
-        return StoredObject(meta["path"], meta["size"], (meta["e_tag"] or "").strip('"'))
+        return _stored(meta)
 
     def exists(self, key: str) -> bool:
         """Return whether the object exists."""
@@ -246,12 +259,13 @@ class ObjectStore:
 
     def age(self, key: str) -> float:
         """Return how many seconds ago an object was written, by the store's own clock; raises NotInStorage."""
-        from email.utils import parsedate_to_datetime
+        written, now = self.times(key)
+        return (now - written).total_seconds()
 
+    def times(self, key: str) -> tuple[datetime, datetime]:
+        """Return when an object was written and what time it is, both by the store's own clock; raises NotInStorage."""
         answer = self._repeat(f"look for {key!r} in", lambda: self._boto3.head_object(Bucket=self.location.bucket, Key=key))
-        said = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
-        now = parsedate_to_datetime(said) if said else datetime.now(timezone.utc)
-        return float((now - answer["LastModified"]).total_seconds())
+        return answer["LastModified"], _clock(answer)
 
     @cached_property
     def _boto3(self) -> Any:
@@ -293,6 +307,18 @@ class ObjectStore:
             yield
         except (BaseError, ClientError, BotoCoreError, OSError) as error:
             raise storage_error(error, f"cannot {doing} {self.location}") from None
+
+
+def _stored(meta: Any) -> StoredObject:
+    return StoredObject(meta["path"], meta["size"], (meta["e_tag"] or "").strip('"'))
+
+
+def _clock(answer: Any) -> datetime:
+    """Return when the store gave an answer of boto3, by its own clock."""
+    from email.utils import parsedate_to_datetime
+
+    said = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    return parsedate_to_datetime(said) if said else datetime.now(timezone.utc)
 
 
 def _credential_provider(session: Any) -> Callable[[], Any]:
