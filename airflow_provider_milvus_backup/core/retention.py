@@ -307,9 +307,11 @@ def _judge(entries: list[E], policy: RetentionPolicy, now: dt.datetime) -> list[
     for entry in entries:
         reasons, gone = _protected(entry, now), "no rule keeps it"
         time = _time(entry)
-        if entry.state == COMPLETE and time:
+        if time is None or time > now:
+            pass
+        elif entry.state == COMPLETE:
             reasons += kept.get(time, [])
-        elif entry.state == UNFINISHED and time:
+        elif entry.state == UNFINISHED:
             reasons += _unfinished(time, newest, policy)
             gone = f"unfinished, and older than the newest complete backup by more than {policy.grace}"
         decisions.append(Decision(entry, bool(reasons), reasons or [gone]))
@@ -374,9 +376,13 @@ def _unfinished(time: dt.datetime, newest: dt.datetime | None, policy: Retention
 def _time(entry: Entry) -> dt.datetime | None:
     """Return the backup's time in UTC, None where there is none to rely on."""
     # Two times of one zone compare by their wall clocks, and without a zone there is nothing to compare.
-    if entry.time is None or entry.time.tzinfo is None or entry.time < _MILVUS_BEGAN:
+    if entry.time is None or entry.time.tzinfo is None:
         return None
-    return entry.time.astimezone(dt.timezone.utc)
+    try:
+        time = entry.time.astimezone(dt.timezone.utc)
+    except OverflowError:
+        return None
+    return time if time >= _MILVUS_BEGAN else None
 
 
 def _shown(entry: Entry) -> str:
