@@ -8,6 +8,7 @@ import sys
 MODULES = (
     "importing",
     "listing",
+    "catalog",
     "copying",
     "resuming",
     "waiting",
