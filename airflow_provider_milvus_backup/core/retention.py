@@ -307,11 +307,9 @@ def _judge(entries: list[E], policy: RetentionPolicy, now: dt.datetime) -> list[
     for entry in entries:
         reasons, gone = _protected(entry, now), "no rule keeps it"
         time = _time(entry)
-        if time is None or time > now:
-            pass
-        elif entry.state == COMPLETE:
+        if entry.state == COMPLETE and time:
             reasons += kept.get(time, [])
-        elif entry.state == UNFINISHED:
+        elif entry.state == UNFINISHED and time and time <= now:
             reasons += _unfinished(time, newest, policy)
             gone = f"unfinished, and older than the newest complete backup by more than {policy.grace}"
         decisions.append(Decision(entry, bool(reasons), reasons or [gone]))
