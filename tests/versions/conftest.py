@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from airflow_provider_milvus_backup.core import imports
 from demo import servers
 
 from .worlds import BUCKET, World, world
@@ -25,3 +26,9 @@ def milvus(s3: servers.S3Server) -> Iterator[Callable[..., World]]:
     """Return what runs a Milvus of a version until the test ends."""
     with ExitStack() as running:
         yield lambda version, **options: running.enter_context(world(version, s3, **options))
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at jobs as often as suits a Milvus whose jobs take no time."""
+    monkeypatch.setattr(imports, "FIRST_POLL", 0.03)

@@ -60,7 +60,7 @@ def test_from_2_6_5_a_job_takes_several_prefixes(milvus: Callable[..., World]) -
     assert max(len(body["files"]) for body in found) > 1  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("version", ["2.4.5", "2.5.10", "2.6.4", "2.6.20"])
+@pytest.mark.parametrize("version", ["2.4.5", "2.5.10", "2.6.20"])
 def test_deletes_are_submitted_when_all_data_is_there_and_nothing_is_loaded(milvus: Callable[..., World], version: str) -> None:
     world = milvus(version)
     rows = deletes(world)

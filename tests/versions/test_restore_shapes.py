@@ -60,7 +60,7 @@ def test_rows_stay_in_the_partition_that_their_key_chose(milvus: Callable[..., W
     assert all(body.get("partitionName", "_default_0") in rows for body in creates(world))
 
 
-@pytest.mark.parametrize("version", LINES)
+@pytest.mark.parametrize("version", ["2.4.5", "2.6.20"])
 def test_deletes_reach_their_rows_in_other_shards(milvus: Callable[..., World], version: str) -> None:
     world = milvus(version)
     rows = deletes(world)
@@ -68,7 +68,7 @@ def test_deletes_reach_their_rows_in_other_shards(milvus: Callable[..., World], 
     assert world.model.collection(BACK).shards == 1
 
 
-@pytest.mark.parametrize("version", LINES)
+@pytest.mark.parametrize("version", ["2.5.10", "3.0.1"])
 def test_a_collection_of_nothing_but_deletes(milvus: Callable[..., World], version: str) -> None:
     world = milvus(version)
     model = world.model
@@ -81,7 +81,7 @@ def test_a_collection_of_nothing_but_deletes(milvus: Callable[..., World], versi
     assert {*model.rows(BACK)["_default"]} == {1}
 
 
-@pytest.mark.parametrize("version", LINES)
+@pytest.mark.parametrize("version", ["2.5.10", "3.0.1"])
 def test_an_empty_collection_needs_no_job(milvus: Callable[..., World], version: str) -> None:
     world = milvus(version)
     world.model.create_collection(NAME, shapes.schema("docs"))
@@ -89,7 +89,7 @@ def test_an_empty_collection_needs_no_job(milvus: Callable[..., World], version:
     assert creates(world) == []
 
 
-@pytest.mark.parametrize("version", LINES)
+@pytest.mark.parametrize("version", ["2.5.10", "3.0.1"])
 def test_a_collection_of_which_every_row_is_deleted(milvus: Callable[..., World], version: str) -> None:
     world = milvus(version)
     model = world.model
