@@ -209,11 +209,13 @@ class RestDoor:
                 state = imports.of_rest(status.job_id, data).state
                 if state is JobState.FAILED:
                     continue
-                text = " ".join(str(detail.get("fileName", "")) for detail in data.get("details") or [])
-                tag = next((tag for tag, files in wanted.items() if any(paths[0] in text for paths in files)), None)
+                paths = _paths(data)
+                tag = next(
+                    (tag for tag, files in wanted.items() if any(path.startswith(file[0]) for file in files for path in paths)), None
+                )
                 if tag:
                     found[tag] = status.job_id
-                elif not text and state is JobState.RUNNING:
+                elif not paths and state is JobState.RUNNING:
                     unclear.append(status)
             if unclear and waited > _DETAILS_SECONDS:
                 ids = [status.job_id for status in unclear]
@@ -223,3 +225,8 @@ class RestDoor:
                 waited, pause = waited + pause, min(2.0, pause * 1.5)
             strangers = unclear
         return found
+
+
+def _paths(data: Mapping[str, Any]) -> list[str]:
+    """Return the paths that a job reads, as far as Milvus tells: those of a segment are one text, ``[insert delta]``."""
+    return [path for detail in data.get("details") or [] for path in str(detail.get("fileName", "")).strip("[]").split()]
