@@ -8,7 +8,7 @@ a listing  of ``meta/`` and ``provider/``, which follow the data in key order: w
 a read     of ``meta/backup_meta.json``, the commit mark
 a read     of ``provider/catalog.json``, which a backup of ours has: what the commit mark does not say. ``summary.json`` will not do: it
            grows with the collections, names 100 of them at most, and does not say which attempt it is of
-a read     each of ``provider/hold.json`` and ``provider/verified.json``, where the listing shows them
+a read     each of ``provider/verified.json``, ``provider/hold.json`` and leases, where the listing shows them
 =========  ==============================================================================================================================
 
 What follows from what is read, is decided in :mod:`.catalog_entry`.
@@ -43,6 +43,8 @@ from .catalog_entry import (
     File,
     entry_of,
     is_backup,
+    read_hold,
+    read_lease,
     unfinished_of,
 )
 from .errors import BackupDamaged, BackupNotFound, ConfigError, NotInStorage, StorageError, UnsupportedFormat
@@ -219,24 +221,35 @@ def _below(store: ObjectStore, directory: str, *parts: str) -> dict[str, File]:
 def _entry(store: ObjectStore, name: str, files: dict[str, File], *, unfinished: bool) -> CatalogEntry | None:
     """Return the entry of what is there under a name; None when it is nothing of a backup, or not asked for."""
     if MARK in files:
-        contents = _read(store, name, files, MARK, FACTS, HOLD, VERIFIED)
+        contents = _read(store, name, files, MARK, FACTS, VERIFIED)
         if MARK in contents:
-            return entry_of(name, files, contents)
+            return _guarded(store, files, entry_of(name, files, contents))
         files = {key: file for key, file in files.items() if key != MARK}  # it is being deleted
     if not unfinished:
         return None
-    root = store.location.root_path
     if not OWN & files.keys():
-        files = {**files, **_below(store, layout.backup_dir(root, name), "binlogs", "bundle")}
+        files = {**files, **_below(store, layout.backup_dir(store.location.root_path, name), "binlogs", "bundle")}
     if not is_backup(files):
         return None
-    contents, age = _read(store, name, files, ATTEMPT, LEASE, HOLD), 0.0
-    if LEASE in contents:
-        try:
-            age = store.age(layout.lease_key(root, name))
-        except NotInStorage:  # given up meanwhile
-            del contents[LEASE]
-    return unfinished_of(name, files, contents, age)
+    return _guarded(store, files, unfinished_of(name, files, _read(store, name, files, ATTEMPT, LEASE)))
+
+
+def _guarded(store: ObjectStore, files: Mapping[str, File], entry: CatalogEntry) -> CatalogEntry:
+    """Return the entry with what forbids to delete it: who works on it, and a hold. Costs nothing where the listing shows neither."""
+    leases, hold = [], None
+    for key in files:
+        if key in (HOLD, LEASE) or key.startswith("provider/leases/"):
+            whole = layout.join(store.location.root_path, entry.name, key)
+            for content in _read(store, entry.name, files, key).values():
+                try:
+                    written, now = store.times(whole)
+                except NotInStorage:  # given up meanwhile
+                    continue
+                if key == HOLD:
+                    hold = read_hold(content, now)
+                else:
+                    leases.append(read_lease(content, (now - written).total_seconds()))
+    return replace(entry, hold=hold, leases=[held for held in leases if held])
 
 
 def _read(store: ObjectStore, name: str, files: Mapping[str, File], *wanted: str) -> dict[str, bytes]:

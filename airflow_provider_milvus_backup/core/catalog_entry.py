@@ -11,7 +11,7 @@ Nothing that is read is trusted. Two files are written beside a backup later on;
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,7 +19,7 @@ from . import layout, meta
 from .attempt import ATTEMPT_FILE, Attempt
 from .errors import BackupDamaged
 from .jsonreader import Node
-from .lease import Holding
+from .lease import LIFE, Holding
 from .plan import PLAN_FILE
 from .raw_schema import SCHEMAS_FILE
 
@@ -79,28 +79,33 @@ class CatalogEntry:
     objects: int | None = None
     rows: int | None = None
     collections: list[str] | None = None
-    #: ``{reason, owner, until, since}`` of a backup that is not to be deleted.
+    #: ``{reason, owner, until, since}`` of a backup that is not to be deleted; None when it may be, or may be again.
     hold: dict[str, Any] | None = None
     #: ``{level, time, ok, damaged_segments}`` of the last time it was verified.
     verified: dict[str, Any] | None = None
     #: Who has begun an unfinished one.
     owner: str = ""
-    #: Who writes an unfinished one right now.
-    in_use: str = ""
+    #: Who writes, restores or deletes it right now.
+    leases: list[str] = field(default_factory=list)
 
     @property
     def time(self) -> datetime | None:
         """The moment that stands for the backup in time: as recorded, else when it was committed, else the last sign of life."""
         return self.created or self.committed or self.written
 
-    def held(self, now: datetime) -> bool:
-        """Return whether a hold forbids to delete it; ``now`` is the store's time."""
-        until = _moment(self.hold.get("until")) if self.hold else None
-        return self.hold is not None and (until is None or now < until)
+    @property
+    def held(self) -> bool:
+        """Whether a hold is on it."""
+        return self.hold is not None
+
+    @property
+    def leased(self) -> bool:
+        """Whether some run works on it right now."""
+        return bool(self.leases)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry as JSON; times in ISO 8601, UTC."""
-        shown = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "collections"}
+        shown = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "collections"}
         moments = {key: value.isoformat(timespec="seconds") for key, value in shown.items() if isinstance(value, datetime)}
         count = None if self.collections is None else len(self.collections)
         return {**shown, **moments, "collection_count": count, "collection_names": self.collections}
@@ -122,7 +127,6 @@ def entry_of(name: str, files: Mapping[str, File], contents: Mapping[str, bytes]
         COMPLETE,
         tool=OURS if {ATTEMPT, FACTS} & files.keys() else OFFICIAL,
         committed=files[MARK].written,
-        hold=read_hold(contents[HOLD]) if HOLD in contents else None,
     )
     try:
         if files[MARK].size > MAX_BYTES:
@@ -135,11 +139,10 @@ def entry_of(name: str, files: Mapping[str, File], contents: Mapping[str, bytes]
     return replace(entry, verified=read_verified(contents[VERIFIED], entry.backup_id) if VERIFIED in contents else None)
 
 
-def unfinished_of(name: str, files: Mapping[str, File], contents: Mapping[str, bytes], lease_age: float = 0.0) -> CatalogEntry:
+def unfinished_of(name: str, files: Mapping[str, File], contents: Mapping[str, bytes]) -> CatalogEntry:
     """Return the entry of a backup that has no commit mark.
 
     :param files: as for :func:`entry_of`, the data included where we did not write it
-    :param lease_age: seconds since the lease was renewed, by the store's clock
     """
     ours, data = bool(OWN & files.keys()), [file.size for key, file in files.items() if key.startswith(_DATA)]
     attempt, why = _read(Attempt.from_json, contents.get(ATTEMPT))
@@ -154,9 +157,7 @@ def unfinished_of(name: str, files: Mapping[str, File], contents: Mapping[str, b
         written=max(file.written for file in files.values()),
         size=None if ours else sum(data),
         objects=None if ours else len(data),
-        hold=read_hold(contents[HOLD]) if HOLD in contents else None,
         owner=str(author.owner) if (author := attempt or holding) else "",
-        in_use=str(holding) if holding and lease_age < holding.seconds else "",
     )
 
 
@@ -216,15 +217,26 @@ def _with_facts(entry: CatalogEntry, content: bytes) -> CatalogEntry:
         return entry
 
 
-def read_hold(content: bytes) -> dict[str, Any]:
-    """Return the hold that ``provider/hold.json`` is; one that cannot be read holds as well, without end."""
+def read_lease(content: bytes, age: float) -> str:
+    """Return who holds a lease that was renewed ``age`` seconds ago, empty when nobody does; one that cannot be read lives as long."""
+    holding, _ = _read(Holding.from_json, content)
+    if age >= (holding.seconds if holding else LIFE):
+        return ""
+    return f"{holding}, to {holding.doing}" if holding else "somebody whose lease cannot be read"
+
+
+def read_hold(content: bytes, now: datetime) -> dict[str, Any] | None:
+    """Return the hold that ``provider/hold.json`` is, None when it is over; one that cannot be read holds as well, without end."""
     try:
         root = Node.parse(content, HOLD_FILE)
         if root.integer("version") != HOLD_VERSION:
             raise root.wrong("version", str(HOLD_VERSION))
         until = root.string("until")
-        if until and not _moment(until):
+        end = _moment(until)
+        if until and not end:
             raise root.wrong("until", "a time with its zone")
+        if end and end <= now:
+            return None
         return {
             "reason": root.string("reason"),
             "owner": root.string("owner"),
@@ -248,10 +260,10 @@ def read_verified(content: bytes, backup_id: str) -> dict[str, Any] | None:
         return None
 
 
-def _moment(text: str | None) -> datetime | None:
+def _moment(text: str) -> datetime | None:
     """Return the time that an ISO 8601 text with a zone means, None for anything else."""
     try:
-        moment = datetime.fromisoformat((text or "").replace("Z", "+00:00"))
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
         return moment.astimezone(timezone.utc) if moment.tzinfo else None
     except (ValueError, OverflowError):
         return None
