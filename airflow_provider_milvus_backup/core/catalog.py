@@ -204,7 +204,8 @@ def _look(store: ObjectStore, name: str, *, unfinished: bool) -> CatalogEntry | 
 def _files(store: ObjectStore, name: str) -> dict[str, File]:
     """Return the files below ``meta/`` and ``provider/``."""
     directory, found = layout.backup_dir(store.location.root_path, name), {}
-    for item, written in store.dated(directory, after=f"{directory}meta"):
+    # Behind "m", not "meta": SeaweedFS leaves out a directory that has the very name of where to begin, with all that is in it.
+    for item, written in store.dated(directory, after=f"{directory}m"):
         key = item.key[len(directory) :]
         if not key.startswith(("meta/", "provider/")):
             # Nothing of a backup, and there may be millions of it, as below the root path of a Milvus.
