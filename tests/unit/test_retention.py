@@ -11,8 +11,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from airflow_provider_milvus_backup.core.catalog_entry import CatalogEntry
 from airflow_provider_milvus_backup.core.errors import ConfigError
-from airflow_provider_milvus_backup.core.retention import RetentionPolicy, plan, table
+from airflow_provider_milvus_backup.core.retention import plan, table
+from airflow_provider_milvus_backup.core.retention_policy import RetentionPolicy
 
 UTC = timezone.utc
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -122,6 +124,19 @@ def test_the_table_of_a_day_shows_every_reason() -> None:
     ]
 
 
+def test_entries_of_the_catalog_are_judged() -> None:
+    entries = [
+        CatalogEntry("newest", "complete", created=NOW, committed=NOW + timedelta(hours=1), size=1),
+        CatalogEntry("held", "complete", created=NOW - timedelta(days=1), hold={"reason": "audit"}),
+        CatalogEntry("in_use", "complete", committed=NOW - timedelta(days=2), leases=["a restore"]),
+        CatalogEntry("left_over", "unfinished", written=NOW - timedelta(days=3)),
+        CatalogEntry("unreadable", "unreadable"),
+        CatalogEntry("old", "complete", created=NOW - timedelta(days=4)),
+    ]
+    decisions = plan(entries, RetentionPolicy(keep_last=1), NOW)
+    assert [item.backup for item in decisions if not item.keep] == [entries[3], entries[5]]
+
+
 def test_an_empty_catalog_gives_a_table_without_rows() -> None:
     decisions = plan(list[Backup](), RetentionPolicy(keep_last=1), NOW)
     assert decisions == []
@@ -152,6 +167,10 @@ def test_weeks_are_iso_weeks_over_the_turn_of_the_year() -> None:
     backups = [at(day) for day in ("2027-01-04T02:00", "2027-01-03T02:00", "2026-12-28T02:00", "2026-12-27T02:00", "2026-12-21T02:00")]
     now = datetime(2027, 1, 5, tzinfo=UTC)
     assert kept(backups, now, keep_weekly=3) == ["2027-01-04T02:00", "2027-01-03T02:00", "2026-12-27T02:00"]
+
+
+def test_the_same_month_of_another_year_is_another_month() -> None:
+    assert [name[:10] for name in kept(nightly(480), keep_monthly=14)][-3:] == ["2025-12-31", "2025-11-30", "2025-10-31"]
 
 
 def test_yearly_keeps_the_newest_of_each_year() -> None:
@@ -263,7 +282,7 @@ def test_equal_times_never_decide_who_goes() -> None:
         for backups in permutations([*twins, older]):
             assert kept(backups, **policy) == ["a", "b"]
     assert kept([*twins, older], keep_last=2) == ["a", "b"]
-    assert kept([*twins, older], keep_last=3) == ["a", "b", older.name]
+    assert why([*twins, older], keep_last=3) == {"a": ["last 1/3"], "b": ["last 1/3"], older.name: ["last 3/3"]}
 
 
 def test_equal_moments_in_different_zones_are_equal() -> None:

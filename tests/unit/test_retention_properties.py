@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_milvus_backup.core.retention import Decision, RetentionPolicy, plan
+from airflow_provider_milvus_backup.core.retention import Decision, plan
+from airflow_provider_milvus_backup.core.retention_policy import RULES, RetentionPolicy
 from tests.unit.test_retention import UTC, Backup
 
 # A busy machine is no reason to fail.
@@ -21,7 +22,6 @@ ZONES = ["UTC", "Europe/Berlin", "America/St_Johns", "Australia/Lord_Howe", "Pac
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 #: Days on which clocks are changed, on both halves of the earth.
 CHANGES = [datetime(2026, month, day, tzinfo=UTC) for month, day in ((3, 29), (4, 4), (10, 25), (11, 1))]
-RULES = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
 SPANS = ["1h", "5h", "1d", "3d", "2w", "1m", "1y"]
 
 # Close together and far apart, often equal, around changes of the clock.
@@ -54,7 +54,7 @@ def rules(draw: st.DrawFn, below: dict[str, Any] | None = None) -> dict[str, Any
     limits = below or {}
     counts = {f"keep_{rule}": draw(st.integers(0, limits.get(f"keep_{rule}", 4))) for rule in RULES}
     spans = SPANS[: SPANS.index(limits["keep_within"]) + 1] if limits.get("keep_within") else ([] if below else SPANS)
-    chosen = {**counts, "keep_within": draw(st.sampled_from([None, *spans]))}
+    chosen: dict[str, Any] = {**counts, "keep_within": draw(st.sampled_from([None, *spans]))}
     chosen["min_count"] = draw(st.integers(1, limits.get("min_count", 3)))
     chosen["grace"] = draw(st.sampled_from(SPANS[: SPANS.index(limits.get("grace", "1y")) + 1]))
     chosen["timezone"] = limits.get("timezone") or draw(st.sampled_from(ZONES))

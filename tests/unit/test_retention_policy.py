@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_milvus_backup.core.errors import ConfigError
 from airflow_provider_milvus_backup.core.names import task_name
-from airflow_provider_milvus_backup.core.retention import Duration, RetentionPolicy, prefix
+from airflow_provider_milvus_backup.core.retention_policy import Duration, RetentionPolicy, prefix
 from tests.unit.test_retention import BERLIN, NOW, UTC, Backup, at, kept, nightly, why
 
 # ---- spans of time ---------------------------------------------------------------------------------------------------------------
@@ -78,9 +78,10 @@ def test_a_day_of_25_hours_is_one_day() -> None:
 def test_the_hour_that_is_repeated_is_two_hours() -> None:
     # 02:30 twice in Berlin, one hour apart; the second is the newer.
     first, second = at("2026-10-25T00:30"), at("2026-10-25T01:30")
+    before = at("2026-10-24T23:30")
     for zone in (UTC, BERLIN):
         twice = [replace(backup, time=backup.time.astimezone(zone)) for backup in (first, second) if backup.time]
-        assert kept(twice, keep_hourly=2, timezone="Europe/Berlin") == [second.name, first.name]
+        assert kept([*twice, before], keep_hourly=2, timezone="Europe/Berlin") == [second.name, first.name]
         assert kept(twice, keep_last=1) == [second.name]
         assert kept(twice, keep_within=timedelta(minutes=59)) == [second.name]
         assert kept(twice, keep_within="1h") == [second.name, first.name]
@@ -133,7 +134,7 @@ def test_backups_of_one_task_share_a_prefix(names: list[str], group: str) -> Non
         (names_of("d" * 95, "task", 1), names_of("d" * 95, "task", 2)),
         (names_of("d" * 92, "task_task", 1), names_of("d" * 92, "task_task", 2)),
         (["tenant_123456789012"], ["tenant_123456789013"]),
-        (["item_11120261122"], ["item_22220261122"]),
+        (["item_11120261122"], ["item_11120261121"]),
         (["before_upgrade"], ["after_upgrade"]),
         (["v_20261399"], ["v_20261398"]),
     ],
@@ -149,6 +150,11 @@ def test_groups_are_judged_alone() -> None:
     assert kept([*backups, lone], keep_last=1) == ["a_20261122T020000_t", "b_20261122T020000_t"]
 
 
+def test_a_group_is_searched_anywhere_in_the_name() -> None:
+    backups = [Backup(name, NOW - timedelta(days=i)) for i, name in enumerate(("n2_shop", "n1_shop", "n2_docs", "n1_docs"))]
+    assert kept(backups, keep_last=1, group_by="_([a-z]+)$") == ["n2_shop", "n2_docs"]
+
+
 def test_an_attempt_is_measured_against_its_own_group() -> None:
     backups = [Backup("a_1", NOW), Backup("b_1", NOW - timedelta(days=9), "unfinished")]
     assert kept(backups, keep_last=1, group_by=r"^(\w)_") == ["a_1", "b_1"]
@@ -157,7 +163,7 @@ def test_an_attempt_is_measured_against_its_own_group() -> None:
 
 def test_a_name_without_a_group_stays() -> None:
     backups = [Backup(name, NOW - timedelta(days=i)) for i, name in enumerate(("a_1", "b_1", "a_2", "other", "x"))]
-    assert why(backups, keep_last=1, group_by="^(?:(a|b)_|x)") == {
+    assert why(backups, keep_last=1, group_by="(?:(a|b)_|x)") == {
         "a_1": ["last 1/1"],
         "b_1": ["last 1/1"],
         "a_2": ["no rule keeps it"],
