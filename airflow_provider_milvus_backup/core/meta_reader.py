@@ -174,17 +174,23 @@ def _read_partition(node: Node, segments: list[Node]) -> Partition:
 def _read_segment(node: Node, partition_id: int) -> Segment:
     if (node.integer("partition_id", low=layout.ALL_PARTITIONS) or partition_id) != partition_id:
         raise node.wrong("partition_id", f"that of its partition, {partition_id}")
+    inserts = _read_logs(node, "binlogs")
     return Segment(
         segment_id=_id(node, "segment_id"),
         partition_id=partition_id,
         rows=node.integer("num_of_rows"),
-        inserts=_read_logs(node, "binlogs"),
+        inserts=inserts,
         deltas=_read_logs(node, "deltalogs"),
         group_id=node.integer("group_id") or None,
-        is_l0=node.boolean("is_l0") or partition_id == layout.ALL_PARTITIONS,
+        is_l0=node.boolean("is_l0") or partition_id == layout.ALL_PARTITIONS or (not inserts and _is_old(node)),
         v_channel=node.string("v_channel"),
         storage_version=node.integer("storage_version"),
     )
+
+
+def _is_old(segment: Node) -> bool:
+    """Return whether a release before 0.5.4 wrote a segment's delta logs: these have no ids. Those before 0.4.15 do not say what is L0."""
+    return any(not log.integer("log_id") for node in segment.nodes("deltalogs") for log in node.nodes("binlogs"))
 
 
 def _read_logs(segment: Node, key: str) -> list[FieldLogs]:

@@ -6,6 +6,7 @@ pymilvus's high-level client drops fields and options silently, so its generated
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,8 @@ from .rpc import MilvusRpc, common, messages
 
 # Error codes of milvus-io/milvus `pkg/util/merr`, and of the enum before 2.3.
 NOT_FOUND_CODES = {4, 100, 25, 700, 800}
+#: What CreateIndex takes (``internal/proxy/util.go``, validateIndexName).
+_INDEX_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,8 +228,9 @@ class MilvusServer(MilvusRpc):
         self._call("CreatePartition", request, f"create partition {partition!r} of {name}", name.database)
 
     def create_index(self, name: CollectionName, index: Index) -> None:
-        """Create an index."""
-        request = messages().CreateIndexRequest(collection_name=name.collection, field_name=index.field_name, index_name=index.index_name)
+        """Create an index; one that Milvus named after a JSON path gets its name again, which Milvus gives but does not take."""
+        given = index.index_name if _INDEX_NAME.fullmatch(index.index_name) else ""
+        request = messages().CreateIndexRequest(collection_name=name.collection, field_name=index.field_name, index_name=given)
         for key, value in index.params.items():
             request.extra_params.add(key=key, value=value)
         self._call("CreateIndex", request, f"create index {index.index_name!r} of {name}", name.database)

@@ -10,7 +10,7 @@ from typing import Any
 from . import layout, meta, schema
 from .capabilities import Capability
 from .doors import Door, open_door
-from .errors import ConfigError, ServerUnreachable, SourceChanged, UnsupportedFormat, UnsupportedServer
+from .errors import BackupError, ConfigError, ServerUnreachable, SourceChanged, UnsupportedFormat, UnsupportedServer
 from .names import CollectionName, restore_of, select
 from .patience import Patience
 from .plan import META_ONLY, BackupPlan, pair
@@ -71,7 +71,9 @@ class Survey:
         if external := [collection for collection, found in described.items() if is_external(found)]:
             self.reporter.line(f"left out, because their data is not in Milvus (external collections): {', '.join(map(str, external[:5]))}")
         if len(external) == len(described):
-            raise ConfigError(f"all that was selected are external collections, whose data is not in Milvus: {', '.join(map(str, external[:5]))}")
+            raise ConfigError(
+                f"all that was selected are external collections, whose data is not in Milvus: {', '.join(map(str, external[:5]))}"
+            )
         return {collection: found for collection, found in described.items() if collection not in external}
 
     def collection(self, name: CollectionName, described: Any, flushed: Flushed | None, strategy: str) -> meta.Collection:
@@ -84,7 +86,8 @@ class Survey:
         properties = [(pair.key, pair.value) for pair in described.properties]
         properties += [p for p in ((pair["key"], pair["value"]) for pair in document.get("properties", [])) if p not in properties]
         load_state = self.server.load_state(name)
-        partitions, segments = self._partitions_and_segments(name, described.collectionID, strategy)
+        partitions, segments = self._partitions_and_segments(name, described, strategy)
+        self._refuse_another(name, described)
         return meta.Collection(
             collection_id=described.collectionID,
             name=name,
@@ -115,6 +118,21 @@ class Survey:
             channel_checkpoints=flushed.channel_checkpoints if flushed else {},
         )
 
+    def _refuse_another(self, name: CollectionName, described: Any) -> None:
+        """Raise BackupError when the collection of this name is another one now, and SourceChanged when its fields are others.
+
+        Its segments may then hold columns of which the backup knows nothing, and which Milvus would leave out when it imports them.
+        """
+        now = self.server.describe(name)
+        if now.collectionID != described.collectionID:
+            raise BackupError(f"{name} was dropped and created again while it was backed up; start a new backup")
+        found, known = now.schema, described.schema
+        if (found.fields, found.struct_array_fields) != (known.fields, known.struct_array_fields):
+            raise SourceChanged(
+                f"the schema of {name} was changed while it was backed up; segments may hold columns that the backup would not know. "
+                "Let it be, and back up again"
+            )
+
     def holds(self, collection: meta.Collection) -> bool:
         """Return whether the bucket still holds every object that was planned for a collection."""
         root, cid = self.source.location.root_path, collection.collection_id
@@ -123,12 +141,12 @@ class Survey:
         return all(copy.source in there for copy in alone.copies())
 
     def _partitions_and_segments(
-        self, name: CollectionName, collection_id: int, strategy: str
+        self, name: CollectionName, described: Any, strategy: str
     ) -> tuple[list[tuple[int, str]], list[meta.Segment]]:
         for listing in range(1, LISTINGS + 1):
             try:
                 partitions = self.server.partitions(name)
-                segments = [] if strategy == META_ONLY else self._segments(name, collection_id)
+                segments = [] if strategy == META_ONLY else self._segments(name, described.collectionID)
                 known = {partition_id for partition_id, _ in partitions} | {layout.ALL_PARTITIONS}
                 if lost := sorted({segment.partition_id for segment in segments} - known):
                     raise SourceChanged(
@@ -136,6 +154,7 @@ class Survey:
                     )
                 return partitions, segments
             except SourceChanged as error:
+                self._refuse_another(name, described)
                 if listing == LISTINGS:
                     raise
                 self.reporter.warn(f"{error}; looking again")

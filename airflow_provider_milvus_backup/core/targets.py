@@ -44,6 +44,7 @@ def check_targets(
     if if_exists == APPEND:
         for source, name in taken.items():
             check_schema(server, collections[source], name)
+            _check_partition_key(server, name, collections[source])
 
 
 def _alias_of(server: MilvusServer, name: CollectionName) -> str:
@@ -99,15 +100,25 @@ def make(
 
 
 def _create_partitions(server: MilvusServer, target: Target, collection: meta.Collection) -> None:
+    if schema.has_partition_key(collection.schema):
+        _check_partition_key(server, target.building, collection)
+        return
     there = {name for _, name in server.partitions(target.building)}
-    missing = [partition.name for partition in collection.partitions if partition.name not in there]
-    if missing and schema.has_partition_key(collection.schema):
+    for partition in collection.partitions:
+        if partition.name not in there:
+            server.create_partition(target.building, partition.name)
+
+
+def _check_partition_key(server: MilvusServer, name: CollectionName, collection: meta.Collection) -> None:
+    """Raise SchemaMismatch where keys choose among other partitions than in the backup: their number decides which one a key chooses."""
+    if not schema.has_partition_key(collection.schema):
+        return
+    there, wanted = {partition for _, partition in server.partitions(name)}, {partition.name for partition in collection.partitions}
+    if there != wanted:
         raise SchemaMismatch(
-            f"{target.name} spreads rows over {len(there)} partitions by key, {collection.name} of the backup over "
-            f"{len(collection.partitions)}; rows imported into other partitions would be invisible"
+            f"{name} spreads rows over {len(there)} partitions by key, {collection.name} of the backup over {len(wanted)}; rows imported "
+            "into other partitions would be invisible. Restore into a new collection"
         )
-    for partition in missing:
-        server.create_partition(target.building, partition)
 
 
 def give_name(server: MilvusServer, target: Target, old: CollectionName, *, replace: bool, reporter: Reporter) -> None:

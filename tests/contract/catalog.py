@@ -236,7 +236,11 @@ class Catalog(State):
             members = [f"{s.name}[{f.name}]" for s in collection.schema.struct_array_fields for f in s.fields]
             if field_name not in [*(field.name for field in collection.schema.fields), *members]:
                 raise unexpected(f"cannot create index on non-exist field: {field_name}")
-            index_name = index_name or field_name
+            if index_name and not _NAME.fullmatch(index_name):
+                why = "can only contain numbers, letters, and underscores" if re.match(r"[A-Za-z_]", index_name) else "starts wrong"
+                raise invalid(f"Invalid index name: {index_name}. Index name {why}.")
+            # The path that such a name ends with is one that CreateIndex itself refuses (internal/datacoord/index_service.go).
+            index_name = index_name or "/".join([field_name, *re.findall(r'\["?(.+?)"?\]', params.get("json_path", ""))])
             for index in collection.indexes:
                 if index.field_name == field_name and index.params.get("json_path") == params.get("json_path"):
                     if (index.name, index.params) == (index_name, dict(params)):
