@@ -51,7 +51,8 @@ def run(env: Mapping[str, str], *arguments: str) -> None:
 
 def milvus_connection(milvus: servers.MilvusServer, description: str, aws_conn_id: str = "aws_default") -> dict[str, Any]:
     """Return the connection to a Milvus, with the storage it uses itself."""
-    extra = {"bucket_name": milvus.bucket, "root_path": milvus.root_path, "aws_conn_id": aws_conn_id}
+    management = f"http://{milvus.host}:{milvus.metrics_port}"
+    extra = {"bucket_name": milvus.bucket, "root_path": milvus.root_path, "aws_conn_id": aws_conn_id, "management_endpoint": management}
     return {"conn_type": "milvus", "description": description, "host": milvus.host, "port": milvus.port, "extra": extra}
 
 
