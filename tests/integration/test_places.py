@@ -157,9 +157,10 @@ def test_migration_by_a_backup_of_the_other_cluster(a: Cluster, b: Cluster, othe
     a.drop(shape.name)
 
 
-def test_listing_costs_two_requests_per_thousand_objects_whatever_the_segments(a: Cluster, s3: servers.S3Server, zoo: Zoo) -> None:
+def test_listing_costs_a_few_requests_per_thousand_objects_whatever_the_segments(a: Cluster, s3: servers.S3Server, zoo: Zoo) -> None:
+    """One listing of each kind, and one more of the delta logs where Milvus does not name them: have deletes come meanwhile?"""
     (summary,) = [one for one in zoo.summary["collections"] if one["name"] == "zoo_types" and one["database"] == "default"]
-    allowed = 2 * (summary["objects"] / 1000 + 1)
+    allowed = 3 * (summary["objects"] / 1000 + 1)
     assert summary["segments"] > 2 * allowed  # else the test says nothing
     with counting_relay(s3.endpoint_url, rb"list-type=2[^ ]*(?:insert|delta)_log") as (endpoint_url, requests):
         relayed = replace(a.settings, milvus_storage=moved(a.storage, endpoint_url), backup_storage=moved(a.backups, endpoint_url))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_milvus_backup.core import backup as engine
-from airflow_provider_milvus_backup.core import layout
+from airflow_provider_milvus_backup.core import committing, layout
 from airflow_provider_milvus_backup.core.backup import BackupRun
 from airflow_provider_milvus_backup.core.copier import Copy
 from airflow_provider_milvus_backup.core.errors import (
@@ -186,7 +186,7 @@ def test_until_the_new_one_is_committed_the_replaced_backup_stays_whole(
     if moment == "copy":
         attempt(a, name, 5, monkeypatch, if_exists="replace", owner=STRANGER)
     else:
-        monkeypatch.setattr(BackupRun, "_write_meta", lambda *_: (_ for _ in ()).throw(Stopped()))
+        monkeypatch.setattr(committing, "write_meta", lambda *_: (_ for _ in ()).throw(Stopped()))
         with pytest.raises(Stopped):
             a.backup(name, "resumed", if_exists="replace", owner=STRANGER)
         monkeypatch.undo()

@@ -260,7 +260,8 @@ def jobs_for(plan: BackupPlan, backups: MemoryBucket, model: Model, way: Way, *,
     check_server(plan.backup, [collection], capabilities)
     rules = JobRules.of(capabilities, way.per_job, way.max_bytes)
     end_ts = collection.backup_timestamp if cut else 0
-    target = Target(SOURCE, TARGET, TARGET, append=append, folded=is_folded(collection, rules, append=append, cut=bool(end_ts)), end_ts=end_ts)
+    folded = is_folded(collection, rules, append=append, cut=bool(end_ts))
+    target = Target(SOURCE, TARGET, TARGET, append=append, folded=folded, end_ts=end_ts)
     places = Places(binlogs, STAGING if way.staged else None, f"{STAGING}folded/" if target.folded else None)
     strays = check_objects(collection, binlogs, {key: len(content) for key, content in backups.objects.items()})
     target.jobs = plan_jobs(collection, places, rules, strays)
