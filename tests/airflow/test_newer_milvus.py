@@ -62,6 +62,12 @@ def restore(milvus: World, suffix: str, **more: Any) -> MilvusRestoreOperator:
     return MilvusRestoreOperator(task_id=f"restore{suffix}", **options)
 
 
+def wait_for(milvus: World, begun: dict[str, Any]) -> Any:
+    root = f"{milvus.root}/backup"
+    sensor = MilvusImportSensor(task_id="wait", restore=begun, backup_root_path=root, mode="poke", poke_interval=0.2, timeout=60)
+    return sensor.execute(context(sensor))
+
+
 def test_a_deferred_restore_waits_over_rest_for_the_data_and_then_for_the_deletes(milvus: World) -> None:
     rows = milvus.model.rows(NAME)
     assert backup(milvus)["strategy"] == "flush"
@@ -95,10 +101,7 @@ def test_the_sensor_submits_the_deletes_and_finishes(milvus: World) -> None:
     backup(milvus)
     task = restore(milvus, "_sensed", wait_for_completion=False)
     begun = task.execute(context(task))
-    sensor = MilvusImportSensor(
-        task_id="wait", restore=begun, backup_root_path=f"{milvus.root}/backup", mode="poke", poke_interval=0.2, timeout=60
-    )
-    assert sensor.execute(context(sensor))["restore_id"] == begun["restore_id"]
+    assert wait_for(milvus, begun)["restore_id"] == begun["restore_id"]
     assert milvus.model.rows(("default", "docs_sensed")) == rows
 
 
@@ -117,7 +120,8 @@ def test_a_failed_job_fires_with_the_reason_of_the_server(milvus: World) -> None
 def test_many_jobs_are_watched_without_blocking_the_loop(milvus: World) -> None:
     backup(milvus)
     task = restore(milvus, "_lag", wait_for_completion=False)
-    job = task.execute(context(task))["jobs"][0]
+    begun = task.execute(context(task))
+    job = begun["jobs"][0]
     address = MilvusAddress(milvus.server.host, milvus.server.port, user="root", password=PASSWORD)
 
     async def watch() -> float:
@@ -140,3 +144,4 @@ def test_many_jobs_are_watched_without_blocking_the_loop(milvus: World) -> None:
         return longest
 
     assert asyncio.run(watch()) < 0.2  # Airflow logs a blocked main thread from here on
+    wait_for(milvus, begun)
