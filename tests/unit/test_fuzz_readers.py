@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from airflow_provider_milvus_backup.core import layout
 from airflow_provider_milvus_backup.core.errors import BackupDamaged, ConfigError, UnsupportedFormat
+from airflow_provider_milvus_backup.core.job_planning import JobRules, Places, plan_jobs
 from airflow_provider_milvus_backup.core.meta import Backup, Collection
 from airflow_provider_milvus_backup.core.meta_reader import from_files
 from airflow_provider_milvus_backup.core.meta_writer import to_files
 from airflow_provider_milvus_backup.core.names import CollectionName, targets
 from airflow_provider_milvus_backup.core.plan import BackupPlan
-from airflow_provider_milvus_backup.core.job_planning import JobRules, Places, plan_jobs
 from airflow_provider_milvus_backup.core.restore_plan import expected_objects
 from airflow_provider_milvus_backup.core.schema import to_proto
 from tests.official_backups import GENERATIONS, rewrite, synthetic
