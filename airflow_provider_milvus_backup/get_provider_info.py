@@ -104,7 +104,7 @@ def get_provider_info() -> "dict[str, object]":
                 "tags": ["service"],
             }
         ],
-        "operators": [_modules(f"{package}.operators.backup", f"{package}.operators.restore")],
+        "operators": [_modules(*(f"{package}.operators.{verb}" for verb in ("backup", "restore", "delete", "retention")))],
         "sensors": [_modules(f"{package}.sensors.imports")],
         "hooks": [_modules(f"{package}.hooks.milvus_backup")],
         "triggers": [_modules(f"{package}.triggers.imports")],

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_milvus_backup import connection_form, resolve
 from airflow_provider_milvus_backup._compat import BaseHook, mask_secret
 from airflow_provider_milvus_backup.get_provider_info import CONNECTION_TYPE, HOOK_NAME
+from airflow_provider_milvus_backup.hooks.catalog import BackupCatalog
 
 if TYPE_CHECKING:
     import os
@@ -26,12 +27,11 @@ if TYPE_CHECKING:
     from airflow_provider_milvus_backup.core.server import MilvusServer
     from airflow_provider_milvus_backup.core.settings import Settings
     from airflow_provider_milvus_backup.core.state_store import Mirror
-    from airflow_provider_milvus_backup.core.store import ObjectStore
 
     Config = str | os.PathLike[str] | Mapping[str, Any]
 
 
-class MilvusBackupHook(BaseHook):
+class MilvusBackupHook(BackupCatalog, BaseHook):
     """Backs up and restores Milvus collections, in the format of ``milvus-backup``.
 
     Nothing is connected before the first method is called. Every method raises an error of
@@ -245,36 +245,6 @@ class MilvusBackupHook(BaseHook):
         """Compare with the plan and write the meta files; the last phase. Returns the summary."""
         with self._backup_run() as run, run.writing(plan.backup.name), run.reporter.phase("Commit"):
             return run.commit(plan).to_dict()
-
-    # ---- catalog -----------------------------------------------------------------------------------------------------------
-
-    def list_backups(self, name_pattern: str | None = None, *, unfinished: bool = False) -> list[dict[str, Any]]:
-        """Return the backups of the backup root, newest first, whichever tool wrote them; Milvus is not asked.
-
-        Every one has the keys of :class:`~airflow_provider_milvus_backup.core.catalog_entry.CatalogEntry`. Look at ``state`` first:
-        ``complete``; ``damaged`` and ``unreadable`` say why in ``reason``.
-
-        :param name_pattern: of the names, with ``*``, ``?`` and ``[…]``; all without one
-        :param unfinished: also those that were not finished, or not deleted completely
-        """
-        from airflow_provider_milvus_backup.core.catalog import read_catalog
-
-        return [entry.to_dict() for entry in read_catalog(self._backup_store(), name_pattern, unfinished=unfinished).entries]
-
-    def get_backup(self, backup_name: str) -> dict[str, Any]:
-        """Return one backup as :meth:`list_backups` does and, from its whole meta, its ``collections``, ``databases`` and ``rbac`` counts.
-
-        One that is not ``complete`` has the keys of the list alone. Raises BackupNotFound when nothing is there.
-        """
-        from airflow_provider_milvus_backup.core.catalog import describe
-
-        return describe(self._backup_store(), backup_name)
-
-    def _backup_store(self) -> ObjectStore:
-        from airflow_provider_milvus_backup.core.patience import Patience
-        from airflow_provider_milvus_backup.core.store import ObjectStore
-
-        return ObjectStore(self.settings.backup_storage, Patience(self._stop))
 
     # ---- restore -----------------------------------------------------------------------------------------------------------
 

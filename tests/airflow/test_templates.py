@@ -10,11 +10,19 @@ import pytest
 
 from airflow_provider_milvus_backup.operators.backup import MilvusBackupOperator
 from airflow_provider_milvus_backup.operators.base import MilvusBaseOperator
+from airflow_provider_milvus_backup.operators.delete import MilvusDeleteBackupOperator
 from airflow_provider_milvus_backup.operators.restore import MilvusRestoreOperator
+from airflow_provider_milvus_backup.operators.retention import MilvusBackupRetentionOperator
 from airflow_provider_milvus_backup.sensors.imports import MilvusImportSensor
 
-CLASSES: list[Any] = [MilvusBackupOperator, MilvusRestoreOperator, MilvusImportSensor]
-REQUIRED: dict[Any, dict[str, Any]] = {MilvusRestoreOperator: {"backup_name": "b"}}
+CLASSES: list[Any] = [
+    MilvusBackupOperator,
+    MilvusRestoreOperator,
+    MilvusDeleteBackupOperator,
+    MilvusBackupRetentionOperator,
+    MilvusImportSensor,
+]
+REQUIRED: dict[Any, dict[str, Any]] = {MilvusRestoreOperator: {"backup_name": "b"}, MilvusDeleteBackupOperator: {"backup_name": "b"}}
 #: Arguments without a template, and why.
 UNTEMPLATED = {
     "restore_indexes": "a switch: true or false",
@@ -27,6 +35,10 @@ UNTEMPLATED = {
     "restore_rbac": "a switch: true or false",
     "cut_at_flush": "a switch: true or false",
     "allow_downgrade": "a switch: true or false",
+    "allow_empty": "a switch: true or false",
+    "dry_run": "a switch: true or false",
+    "min_count": "a number; a template would render to text",
+    **{f"keep_{rule}": "a number; a template would render to text" for rule in ("last", "hourly", "daily", "weekly", "monthly", "yearly")},
     "max_shards": "a number; a template would render to text",
     "poll_interval": "a number; a template would render to text",
     "timeout": "a number; a template would render to text",

@@ -73,7 +73,7 @@ def test_the_page_names_the_bytes_of_a_job() -> None:
     assert f"A job also ends at {default // GIB} GiB" in SERVERS
 
 
-@pytest.mark.parametrize("verb", ["backup", "restore"])
+@pytest.mark.parametrize("verb", ["backup", "restore", "delete", "retention"])
 def test_the_readme_has_every_argument_of_the_operators(verb: str) -> None:
     tree = ast.parse((PACKAGE / "operators" / f"{verb}.py").read_text())
     (init,) = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == "__init__"]
