@@ -81,7 +81,7 @@ class MilvusBackupRetentionOperator(MilvusBaseOperator):
         self.group_by = group_by
         self.timezone = timezone
         self.grace = grace
-        self.dry_run = dry_run
+        self.shows_only = dry_run  # every operator has a method dry_run
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Print the table, delete what no rule keeps, and return both."""
@@ -101,5 +101,5 @@ class MilvusBackupRetentionOperator(MilvusBaseOperator):
                 group_by=self.group_by,
                 timezone=self.timezone,
                 grace=self.grace,
-                dry_run=self.dry_run,
+                dry_run=self.shows_only,
             )
