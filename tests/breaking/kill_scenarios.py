@@ -43,7 +43,8 @@ def scenarios(kind: str, table: Sequence[tuple[str, Point]], **arguments: Any) -
     return [Scenario(promise, point, kind, arguments) for promise, point in table]
 
 
-LEASE, ATTEMPT, PLAN, SUMMARY = (f"/provider/{file}.json$" for file in ("lease", "attempt", "plan", "summary"))
+FILES = ("lease", "attempt", "schemas", "plan", "summary", "catalog")
+LEASE, ATTEMPT, SCHEMAS, PLAN, SUMMARY, CATALOG = (f"/provider/{file}.json$" for file in FILES)
 STATE, STAGING, READING = "/provider/restores/", "/restore-temp-[0-9a-f]+/lease.json$", "/provider/leases/"
 
 BACKUPS = scenarios(
@@ -54,6 +55,7 @@ BACKUPS = scenarios(
         ("Milvus is told to flush", Point("Flush")),
         ("Milvus is asked whether it has flushed", Point("GetFlushState")),
         ("the segments are listed", Point("GetPersistentSegmentInfo")),
+        ("the schemas are written", Point("put", SCHEMAS)),
         ("the plan is written", Point("put", PLAN)),
         ("the first object is copied", Point("copy")),
         ("half of the objects are copied", Point("copy", number=7)),
@@ -62,6 +64,7 @@ BACKUPS = scenarios(
         ("the lease is renewed for the commit", Point("put-if", LEASE, after=f"put .*{SUMMARY}")),
         ("the complete meta is written", Point("put", "/full_meta.json$")),
         ("the last level of the meta is written", Point("put", "/segment_meta.json$")),
+        ("what the catalog shows is written", Point("put", CATALOG)),
         ("it is committed", Point("put-if", "/backup_meta.json$")),
         ("the lease is given up", Point("put-if", LEASE, after="put-if .*/backup_meta.json$")),
         ("the lease is deleted", Point("delete")),
