@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from . import attempt as attempts
-from . import catalog, committing, exporting, flushing, layout, meta, raw_schema, rbac_transfer, reuse
+from . import catalog, committing, exporting, flushing, holds, layout, meta, raw_schema, rbac_transfer, reuse
 from .attempt import ATTEMPT_FILE, Action, Attempt
 from .capabilities import Capability
 from .copier import Progress, copy_objects
@@ -231,6 +231,7 @@ class BackupRun:
         if action is Action.RETURN:
             raise BackupExists(f"backup {name!r} is finished in {self.destination.location}; there is nothing to plan")
         finished, earlier = committed(self.destination, name)[0], committing.find_attempt(self.destination, name)
+        holds.check_replaceable(self.destination, name, finished)
         resumed = action is Action.RESUME and earlier
         attempt = Attempt(earlier.backup_id if earlier and resumed else str(uuid.uuid4()), self.owner, finished or "")
         recorded = committing.recorded(self.destination, name, self.reporter)
@@ -262,8 +263,8 @@ class BackupRun:
         self.destination.write(self._provider_key(name, ATTEMPT_FILE), attempt.to_json())
         self._write_schemas(backup, described)
         plan = self._settle(plan, recorded)
-        objects, ends = sum(1 for _ in plan.copies()), f"from {self.source.location.uri} to {self.destination.location.uri}"
-        self.reporter.line(f"to copy: {counted(objects, 'object')}, {written(backup.size)}, {ends}")
+        ends = f"from {self.source.location.uri} to {self.destination.location.uri}"
+        self.reporter.line(f"to copy: {counted(sum(1 for _ in plan.copies()), 'object')}, {written(backup.size)}, {ends}")
         return plan
 
     def replan(self, plan: BackupPlan) -> BackupPlan:

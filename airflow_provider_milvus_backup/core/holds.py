@@ -84,6 +84,15 @@ def check_not_held(entry: CatalogEntry, what: str) -> None:
         raise ConfigError(f"{_told(entry)}. It cannot be {what}: wait for the end, or call release_backup({entry.name!r}) first")
 
 
+def check_replaceable(store: ObjectStore, name: str, finished: str | None) -> None:
+    """Raise ConfigError when a hold is on the backup of this name, which a new one would replace.
+
+    :param finished: its id, None when there is none
+    """
+    if finished is not None:
+        check_not_held(_find(store, name)[1], "replaced")
+
+
 def _told(entry: CatalogEntry) -> str:
     found = entry.hold or {}
     end = f"until {found['until']}" if found.get("until") else "without an end"
