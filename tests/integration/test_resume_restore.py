@@ -168,8 +168,7 @@ def test_a_failed_job_is_submitted_again_where_that_can_help(a: Cluster, rows: d
     one.wait(state, 1.0)
     state.targets[0].jobs[0].state = ""
     job_id = state.targets[0].jobs[0].job_id
-    failing = JobStatus(job_id, JobState.FAILED, reason="the import task has timed out")
-    original = GrpcDoor.status
+    failing, original = JobStatus(job_id, JobState.FAILED, reason="the import task has timed out"), GrpcDoor.status
     monkeypatch.setattr(GrpcDoor, "status", lambda door, job, database: failing if job == job_id else original(door, job, database))
     one.wait(state, 1.0)
     assert len(jobs(a, state.targets[0].building)) == 2
@@ -189,13 +188,9 @@ def test_after_a_restart_of_milvus_or_when_the_records_of_jobs_are_gone_the_coll
     one = open_run(a)
     restore = one.start("again", name, RestoreOptions(suffix=f"_{state.value}"))
     (job,) = (job for _, job in restore.jobs())
-    gone, original = job.job_id, GrpcDoor.status
+    gone, original, ended = job.job_id, GrpcDoor.status, JobStatus(job.job_id, state, reason=reason)
     data.wait_until(lambda: completed(a, gone))
-
-    def status(door: GrpcDoor, job_id: int, database: str) -> JobStatus:
-        return JobStatus(job_id, state, reason=reason) if job_id == gone else original(door, job_id, database)
-
-    monkeypatch.setattr(GrpcDoor, "status", status)
+    monkeypatch.setattr(GrpcDoor, "status", lambda door, job, database: ended if job == gone else original(door, job, database))
     one.wait(restore, 1.0)
     one.finish(restore)
     one.close()
