@@ -125,7 +125,7 @@ class BackupRun:
                     plan = self._copy_until_nothing_vanishes(plan)
                 with self.reporter.phase("Commit"):
                     summary = self.commit(plan, seconds=time.monotonic() - started)
-        for line in summary.table():
+        for line in (*summary.table(), f"consistent: {summary.consistency}"):
             self.reporter.line(line)
         return summary
 

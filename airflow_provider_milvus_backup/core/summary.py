@@ -11,6 +11,14 @@ from .report import duration, size, table
 #: Collections listed one by one at most; XCom is not the place for more.
 MAX_LISTED = 100
 
+#: By strategy: what is consistent with what.
+CONSISTENCY = {
+    "flush": "each collection by itself, as of its own flush",
+    "flush_all": "all collections with each other, as of one flush",
+    "skip_flush": "nothing is promised: what Milvus had flushed by itself",
+    "meta_only": "no rows were backed up",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class CollectionSummary:
@@ -60,6 +68,7 @@ class BackupSummary:
             "uri": self.uri,
             "server_version": self.server_version,
             "strategy": self.strategy,
+            "consistency": self.consistency,
             "collection_count": len(self.collections),
             "collections": [collection.to_dict() for collection in self.collections[:MAX_LISTED]],
             "rows": total.rows,
@@ -75,6 +84,11 @@ class BackupSummary:
         listed = [(f"{c.database}.{c.name}", c) for c in self.collections] + [(f"total, in {duration(self.seconds)}", self._total)]
         rows = [[label, f"{c.rows:,}", f"{c.segments:,}", f"{c.objects:,}", size(c.bytes)] for label, c in listed]
         return table(["collection", "rows", "segments", "objects", "size"], rows)
+
+    @property
+    def consistency(self) -> str:
+        """Return what is consistent with what, in a sentence; see :mod:`.flushing`."""
+        return CONSISTENCY.get(self.strategy, "not known, for the backup does not say how it was flushed")
 
     @property
     def _total(self) -> CollectionSummary:

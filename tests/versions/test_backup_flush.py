@@ -85,7 +85,7 @@ def test_each_collection_is_flushed_by_a_request_of_its_own(milvus: Callable[...
         assert raw["channel_checkpoints"].keys() == set(world.model.collection(("default", name)).vchannels)
         assert raw["backup_timestamp"] == world.model.collection(("default", name)).checkpoint
         assert raw["backup_physical_timestamp"] > 1_700_000_000
-    assert summary["strategy"] == "flush"
+    assert (summary["strategy"], summary["consistency"]) == ("flush", "each collection by itself, as of its own flush")
 
 
 def test_skip_flush_sends_none_and_says_so(milvus: Callable[..., World]) -> None:
@@ -129,7 +129,7 @@ def test_flush_all_flushes_all_collections_at_one_point_in_time(milvus: Callable
 
     world.at("GetPersistentSegmentInfo", later)
     summary = world.backup(strategy="flush_all")
-    assert summary["strategy"] == "flush_all"
+    assert (summary["strategy"], summary["consistency"]) == ("flush_all", "all collections with each other, as of one flush")
     assert (world.server.requests["FlushAll"], world.server.requests["Flush"]) == (1, 0)
     raw = world.checked().raw
     messages = {channel: base64.b64decode(mark) for channel, mark in raw["flush_all_msgs_base64"].items()}
