@@ -152,7 +152,7 @@ class MilvusServer(MilvusRpc):
         return {2: "Loading", 3: "Loaded"}.get(state, "NotLoad")
 
     def segments(self, name: CollectionName) -> list[ServerSegment]:
-        """Return the flushed segments; growing and sealing ones are not durable and left out."""
+        """Return the flushed segments, by id: Milvus lists them in any order. Growing and sealing ones are not durable and left out."""
         request = messages().GetPersistentSegmentInfoRequest(collectionName=name.collection)
         backoff = Backoff(10, self.patience, first=0.1)
         while True:
@@ -164,7 +164,7 @@ class MilvusServer(MilvusRpc):
                 if "segment not found" not in str(error).lower() or not backoff.again(str(error)):
                     raise
         flushed = common().SegmentState.Value("Flushed")
-        return [
+        found = (
             ServerSegment(
                 segment_id=info.segmentID,
                 partition_id=info.partitionID,
@@ -176,7 +176,8 @@ class MilvusServer(MilvusRpc):
             )
             for info in answer.infos
             if info.state == flushed
-        ]
+        )
+        return sorted(found, key=lambda segment: segment.segment_id)
 
     # ---- flushing ----------------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable
 from typing import Any
 
@@ -26,7 +27,8 @@ class DataRpcs(Base):
     def GetPersistentSegmentInfo(self, request: Any, database: str) -> Any:
         profile, answer = self.model.profile, milvus_pb2.GetPersistentSegmentInfoResponse()
         collection = self.model.collection((database, request.collectionName))
-        for segment in self.model.listed((database, request.collectionName)):
+        listed = self.model.listed((database, request.collectionName))
+        for segment in random.sample(listed, len(listed)):  # Go's maps have no order, so neither has the answer
             info = answer.infos.add(
                 segmentID=segment.id,
                 collectionID=collection.id,
