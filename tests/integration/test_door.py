@@ -14,6 +14,7 @@ from pymilvus import MilvusClient
 from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 
 from airflow_provider_milvus_backup.core.names import CollectionName
+from airflow_provider_milvus_backup.core.store import ObjectStore
 from tests.door.door import Door, door
 from tests.integration import data
 from tests.integration.clusters import Cluster, listing
@@ -49,6 +50,7 @@ def pairs(b: Cluster) -> Iterator[dict[str, list[list[str]]]]:
             found.setdefault(name, []).append([insert, *([delta] if any(key.startswith(delta) for key in deletes) else [])])
     yield found
     b.drop(SOURCE.name)
+    ObjectStore(b.backups).delete(listing(b.s3, b.milvus.bucket, "backup/door"))
 
 
 @dataclass
