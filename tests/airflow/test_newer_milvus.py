@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from airflow_provider_milvus_backup.core.polling import open_async
-from airflow_provider_milvus_backup.core.settings import MilvusAddress
 from airflow_provider_milvus_backup.operators.backup import MilvusBackupOperator
 from airflow_provider_milvus_backup.operators.restore import MilvusRestoreOperator
 from airflow_provider_milvus_backup.sensors.imports import MilvusImportSensor
@@ -115,33 +111,3 @@ def test_a_failed_job_fires_with_the_reason_of_the_server(milvus: World) -> None
     with pytest.raises(Exception, match="the disk of datanode 7 is gone"):
         task.execute_complete(context(task), event)
     assert [name for name in milvus.model.database("default").collections if name.startswith("docs_failing")] == []
-
-
-def test_many_jobs_are_watched_without_blocking_the_loop(milvus: World) -> None:
-    backup(milvus)
-    task = restore(milvus, "_lag", wait_for_completion=False)
-    begun = task.execute(context(task))
-    job = begun["jobs"][0]
-    address = MilvusAddress(milvus.server.host, milvus.server.port, user="root", password=PASSWORD)
-
-    async def watch() -> float:
-        ask, close = await open_async(address, rest=True)
-        longest, running = 0.0, True
-
-        async def tick() -> None:
-            nonlocal longest
-            while running:
-                before = time.monotonic()
-                await asyncio.sleep(0.01)
-                longest = max(longest, time.monotonic() - before - 0.01)
-
-        ticking = asyncio.ensure_future(tick())
-        for _ in range(10):
-            await asyncio.gather(*(ask(job, "default") for _ in range(20)))
-        running = False
-        await ticking
-        await close()
-        return longest
-
-    assert asyncio.run(watch()) < 0.2  # Airflow logs a blocked main thread from here on
-    wait_for(milvus, begun)

@@ -161,7 +161,7 @@ def test_a_wrong_password_fires_an_error_at_once(milvus_b: Any, set_connection: 
     assert event["status"] == "error"
     assert "check login, password or token" in event["message"]
     assert "planted" not in event["message"]
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
 
 
 def test_a_connection_that_names_no_host_fires_an_error(set_connection: Callable[..., None]) -> None:

@@ -25,6 +25,7 @@ class Upstream(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     def __init__(self) -> None:
         self.requests: Counter[str] = Counter()
+        self.asked_at = 0.0
         self.metadata: dict[str, str | bytes] = {}
         self.seconds_left: float | None = None
         self.cancelled: list[str] = []
@@ -37,6 +38,7 @@ class Upstream(grpc.GenericRpcHandler):  # type: ignore[misc]
 
         def handle(request: bytes, context: Any) -> bytes:
             self.requests[name] += 1
+            self.asked_at = time.monotonic()
             self.metadata, self.seconds_left = dict(context.invocation_metadata()), context.time_remaining()
             self.release.wait(5)
             if not context.is_active():
@@ -113,12 +115,8 @@ def test_a_refused_request_is_never_forwarded_and_a_lost_one_always(
 def test_slow_delays_the_answer_and_not_the_request(upstream: Upstream) -> None:
     with faulty_grpc("127.0.0.1", upstream.port, Script({("Flush", 1): Fault.SLOW})) as proxy, channel_to(proxy) as channel:
         proxy.slow_seconds = 0.2
-        begin = time.monotonic()
-        answer = channel.unary_unary(f"{SERVICE}/Flush").future(b"hello")
-        wait_for(lambda: upstream.requests["Flush"] == 1)
-        assert time.monotonic() - begin < 0.2
-        assert answer.result() == b"hello"
-        assert time.monotonic() - begin >= 0.2
+        assert ask(channel, "Flush") == b"hello"
+        assert time.monotonic() - upstream.asked_at >= 0.2
 
 
 def test_a_rate_limit_is_answered_as_milvus_does(upstream: Upstream) -> None:
@@ -252,7 +250,7 @@ def test_a_schedule_says_what_it_injected() -> None:
 
 
 def wait_for(condition: Any) -> None:
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import ssl
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,10 +100,8 @@ def test_require_raises_before_anything_is_copied(new: New, log: Lines, milvus: 
 
 def test_a_milvus_that_hangs_is_asked_for_one_collection_only(new: New, log: Lines) -> None:
     with serving(Milvus(hang=threading.Event())) as milvus:
-        started = time.monotonic()
         with new(milvus.url, request_seconds=0.2) as pause:
             pause.hold(range(1000))
-        assert time.monotonic() - started < 2
         assert len(milvus.requests) == 1
 
 
@@ -134,8 +131,6 @@ def test_a_milvus_that_is_gone_at_the_end_is_waited_for_once(new: New, log: Line
         with new(milvus.url, request_seconds=0.3) as pause:
             pause.hold(range(1, 41))
             milvus.hang = threading.Event()
-            started = time.monotonic()
-        assert time.monotonic() - started < 2
         assert len(milvus.asked("resume")) == 1
     assert len(log.warnings) == 1
 

@@ -17,12 +17,12 @@ def test_a_kill_ends_a_wait_at_once_and_says_what_was_going_on() -> None:
     started = time.monotonic()
     with pytest.raises(Cancelled, match="stopped while Milvus was loading"):
         patience.pause(60, "Milvus was loading")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
 
 
 def test_a_deadline_counts_from_the_start_over_all_waits() -> None:
-    patience = Patience(timeout=0.3)
-    patience.pause(0.1, "waiting")
+    patience = Patience(timeout=1)
+    patience.pause(0.05, "waiting")
     assert not patience.over()
     with pytest.raises(WaitTimeout, match="out of time while jobs 1, 2 are still running"):
         patience.pause(60, "jobs 1, 2 are still running")
@@ -37,13 +37,15 @@ def test_what_another_thread_found_out_is_raised_before_all_else() -> None:
         patience.check("waiting")
 
 
-def test_attempts_end_when_the_budget_is_used_up() -> None:
+def test_attempts_end_when_the_budget_is_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(Patience, "pause", lambda _, seconds, doing: clock.append(clock.pop() + seconds))
     backoff = Backoff(0.4, Patience(), first=0.1)
-    started = time.monotonic()
     while backoff.again("asking"):
         pass
-    assert 1 <= backoff.repeats <= 4
-    assert time.monotonic() - started < 0.5
+    assert 2 <= backoff.repeats <= 4
+    assert clock[0] <= 1000.4
 
 
 def test_attempts_end_with_the_run() -> None:
