@@ -35,33 +35,27 @@ demo: $(READY) ## Back up and restore a collection on a real Milvus and a real S
 demo-ui: $(READY) ## The same servers with Airflow's UI and scheduler in front, until Ctrl-C
 	@exec $(BIN)/python -m demo.ui
 
-# Tests mostly wait for servers, so two rows of runs go side by side; the output of the row in the background is printed whole at the end.
+# Tests mostly wait for servers, so three rows of runs go side by side; the output of the rows in the background is printed whole at the end.
 # A failure hides no failure after it.
 test: $(READY) $(READY_OLD) ## Lint and all tests, on both Airflow lines
-	@failed=; mkdir -p .cache; \
+	@mkdir -p .cache; failed=; \
 	$(MAKE) --no-print-directory lint || failed="$$failed lint"; \
+	aside() { name=$$1; shift; echo failed > .cache/$$name.end; $(BIN)/python -m pytest "$$@" > .cache/$$name.log 2>&1 && echo passed > .cache/$$name.end || true; }; \
+	shown() { name=$$1; shift; $(heading) "$$1"; cat .cache/$$name.log; [[ $$(< .cache/$$name.end) = passed ]] || failed="$$failed $$name"; }; \
 	set -m; \
-	{ beside=0; \
-	  $(BIN)/python -m pytest tests/airflow > .cache/airflow-$(AIRFLOW).log 2>&1 || beside=1; \
-	  $(BIN)/python -m pytest tests/breaking > .cache/breaking.log 2>&1 || beside=$$((beside + 2)); \
-	  $(BIN)/python -m pytest tests/integration --door=v3.0.0 > .cache/door.log 2>&1 || beside=$$((beside + 4)); \
-	  exit $$beside; } & row=$$!; \
+	{ aside airflow-$(AIRFLOW) tests/airflow; aside door tests/integration --door=v3.0.0; } & first=$$!; \
+	{ aside unit-versions tests/unit tests/versions; aside breaking tests/breaking; } & second=$$!; \
 	set +m; \
-	trap 'kill -9 -- -$$row 2>/dev/null || true' EXIT; \
+	trap 'kill -9 -- -$$first -$$second 2>/dev/null || true' EXIT; \
 	$(heading) "Airflow $(AIRFLOW_OLD): pytest tests/airflow"; \
-	$(BIN_OLD)/python -m pytest tests/airflow || failed="$$failed Airflow-$(AIRFLOW_OLD)"; \
-	$(heading) "pytest tests/unit tests/versions tests/integration"; \
-	$(BIN)/python -m pytest tests/unit tests/versions tests/integration || failed="$$failed unit-versions-integration"; \
-	beside=0; wait $$row || beside=$$?; \
-	(( !(beside & 1) )) || failed="$$failed Airflow-$(AIRFLOW)"; \
-	(( !(beside & 2) )) || failed="$$failed breaking"; \
-	(( !(beside & 4) )) || failed="$$failed door"; \
-	$(heading) "Airflow $(AIRFLOW): pytest tests/airflow"; \
-	cat .cache/airflow-$(AIRFLOW).log; \
-	$(heading) "pytest tests/integration --door=v3.0.0"; \
-	cat .cache/door.log; \
-	$(heading) "pytest tests/breaking"; \
-	cat .cache/breaking.log; \
+	$(BIN_OLD)/python -m pytest tests/airflow || failed="$$failed airflow-$(AIRFLOW_OLD)"; \
+	$(heading) "pytest tests/integration"; \
+	$(BIN)/python -m pytest tests/integration || failed="$$failed integration"; \
+	wait $$first $$second; \
+	shown unit-versions "pytest tests/unit tests/versions"; \
+	shown airflow-$(AIRFLOW) "Airflow $(AIRFLOW): pytest tests/airflow"; \
+	shown door "pytest tests/integration --door=v3.0.0"; \
+	shown breaking "pytest tests/breaking"; \
 	if [ -n "$$failed" ]; then echo "FAILED:$$failed" >&2; exit 1; fi
 
 lint: $(READY) ## ruff, mypy and import-linter
