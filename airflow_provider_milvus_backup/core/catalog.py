@@ -8,7 +8,7 @@ a listing  of ``meta/`` and ``provider/``, which follow the data in key order: w
 a read     of ``meta/backup_meta.json``, the commit mark
 a read     of ``provider/catalog.json``, which a backup of ours has: what the commit mark does not say. ``summary.json`` will not do: it
            grows with the collections, names 100 of them at most, and does not say which attempt it is of
-a read     each of ``provider/verified.json``, ``provider/hold.json`` and leases, where the listing shows them
+a read     each of ``verified.json``, ``drill.json`` and ``hold.json`` in ``provider/`` and of leases, where the listing shows them
 =========  ==============================================================================================================================
 
 What follows from what is read, is decided in :mod:`.catalog_entry`.
@@ -29,6 +29,7 @@ from .catalog_entry import (
     ATTEMPT,
     COMPLETE,
     DAMAGED,
+    DRILLED,
     FACTS,
     FACTS_VERSION,
     HOLD,
@@ -222,7 +223,7 @@ def _below(store: ObjectStore, directory: str, *parts: str) -> dict[str, File]:
 def _entry(store: ObjectStore, name: str, files: dict[str, File], *, unfinished: bool) -> CatalogEntry | None:
     """Return the entry of what is there under a name; None when it is nothing of a backup, or not asked for."""
     if MARK in files:
-        contents = _read(store, name, files, MARK, FACTS, VERIFIED)
+        contents = _read(store, name, files, MARK, FACTS, VERIFIED, DRILLED)
         if MARK in contents:
             return _guarded(store, files, entry_of(name, files, contents))
         files = {key: file for key, file in files.items() if key != MARK}  # it is being deleted

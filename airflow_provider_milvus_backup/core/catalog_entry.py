@@ -1,10 +1,11 @@
 """One backup as the catalog shows it, and how its state follows from what is there: pure functions over what :mod:`.catalog` has read.
 
-Nothing that is read is trusted. Two files are written beside a backup later on; times are ISO 8601 with a zone:
+Nothing that is read is trusted. Three files are written beside a backup later on; times are ISO 8601 with a zone:
 
 ==========================  ===========================================================================================================
 ``provider/hold.json``      not to be deleted: ``{"version": 1, "reason", "owner", "until": time or null, "since": time}``
 ``provider/verified.json``  how its data was found: ``{"version": 1, "backup_id", "level", "time", "ok", "damaged_segments": [id]}``
+``provider/drill.json``     how its last drill went: ``{"version": 1, "backup_id", "time", "ok", "seconds"}``, and more, see :mod:`.drilling`
 ==========================  ===========================================================================================================
 """
 
@@ -28,16 +29,17 @@ COMPLETE, UNFINISHED, DAMAGED = "complete", "unfinished", "damaged"
 UNREADABLE = "unreadable"
 OURS, OFFICIAL = "airflow-provider-milvus-backup", "milvus-backup"
 
-FACTS_VERSION = HOLD_VERSION = VERIFIED_VERSION = 1
-FACTS_FILE, HOLD_FILE, VERIFIED_FILE = "catalog.json", "hold.json", "verified.json"
+FACTS_VERSION = HOLD_VERSION = VERIFIED_VERSION = DRILLED_VERSION = 1
+FACTS_FILE, HOLD_FILE, VERIFIED_FILE, DRILLED_FILE = "catalog.json", "hold.json", "verified.json", "drill.json"
 #: Larger ones are not what they should be.
 MAX_BYTES = 16 * 1024**2
 
 #: The files that are read, by their keys below the backup's directory.
-MARK, FACTS, HOLD, VERIFIED = f"meta/{layout.COMMIT_MARK}", *(f"provider/{file}" for file in (FACTS_FILE, HOLD_FILE, VERIFIED_FILE))
+MARK = f"meta/{layout.COMMIT_MARK}"
+FACTS, HOLD, VERIFIED, DRILLED = (f"provider/{file}" for file in (FACTS_FILE, HOLD_FILE, VERIFIED_FILE, DRILLED_FILE))
 ATTEMPT, LEASE, SCHEMAS = (f"provider/{file}" for file in (ATTEMPT_FILE, "lease.json", SCHEMAS_FILE))
 #: All files of our own that only a backup has.
-OWN = frozenset({FACTS, HOLD, VERIFIED, ATTEMPT, LEASE, SCHEMAS, f"provider/{PLAN_FILE}", "provider/summary.json"})
+OWN = frozenset({FACTS, HOLD, VERIFIED, DRILLED, ATTEMPT, LEASE, SCHEMAS, f"provider/{PLAN_FILE}", "provider/summary.json"})
 _META = frozenset(f"meta/{file}" for file in (*layout.META_FILES, "channel_cp_meta.json"))
 _DATA = ("binlogs/insert_log/", "binlogs/delta_log/", "bundle/snapshots/", "bundle/exports/")
 #: How much later than the commit mark a recorded time may be: stores answer from several machines.
@@ -83,6 +85,8 @@ class CatalogEntry:
     hold: dict[str, Any] | None = None
     #: ``{level, time, ok, damaged_segments}`` of the last time it was verified.
     verified: dict[str, Any] | None = None
+    #: ``{time, ok, seconds}`` of the last time it was restored to prove that it can be.
+    drilled: dict[str, Any] | None = None
     #: Who has begun an unfinished one.
     owner: str = ""
     #: Who writes, restores or deletes it right now.
@@ -136,7 +140,11 @@ def entry_of(name: str, files: Mapping[str, File], contents: Mapping[str, bytes]
     except BackupDamaged as error:
         return replace(entry, state=DAMAGED, reason=str(error))
     entry = _with_facts(entry, contents.get(FACTS, b""))
-    return replace(entry, verified=read_verified(contents[VERIFIED], entry.backup_id) if VERIFIED in contents else None)
+    return replace(
+        entry,
+        verified=read_verified(contents[VERIFIED], entry.backup_id) if VERIFIED in contents else None,
+        drilled=read_drilled(contents[DRILLED], entry.backup_id) if DRILLED in contents else None,
+    )
 
 
 def unfinished_of(name: str, files: Mapping[str, File], contents: Mapping[str, bytes]) -> CatalogEntry:
@@ -256,6 +264,17 @@ def read_verified(content: bytes, backup_id: str) -> dict[str, Any] | None:
             return None
         damaged = root.items("damaged_segments", int)
         return {"level": root.string("level"), "time": root.string("time"), "ok": root.boolean("ok"), "damaged_segments": damaged}
+    except BackupDamaged:
+        return None
+
+
+def read_drilled(content: bytes, backup_id: str) -> dict[str, Any] | None:
+    """Return what ``provider/drill.json`` says; None when it cannot be read, or is of another backup, which this one has replaced."""
+    try:
+        root = Node.parse(content, DRILLED_FILE)
+        if root.integer("version") != DRILLED_VERSION or root.string("backup_id") != backup_id or not _moment(root.string("time")):
+            return None
+        return {"time": root.string("time"), "ok": root.boolean("ok"), "seconds": root.number("seconds")}
     except BackupDamaged:
         return None
 

@@ -17,6 +17,7 @@ from airflow_provider_milvus_backup.core.catalog_entry import (
     ATTEMPT,
     COMPLETE,
     DAMAGED,
+    DRILLED,
     FACTS,
     HOLD,
     LEASE,
@@ -30,6 +31,7 @@ from airflow_provider_milvus_backup.core.catalog_entry import (
     File,
     entry_of,
     is_backup,
+    read_drilled,
     read_hold,
     read_lease,
     read_verified,
@@ -64,6 +66,10 @@ def verified(**changes: Any) -> bytes:
     return json.dumps({**content, **changes}).encode()
 
 
+def drilled(**changes: Any) -> bytes:
+    return json.dumps({"version": 1, "backup_id": "an-id", "time": CREATED, "ok": True, "seconds": 7.5, "checks": [], **changes}).encode()
+
+
 def hold(**changes: Any) -> bytes:
     return json.dumps({"version": 1, "reason": "audit", "owner": "ann", "until": None, "since": CREATED, **changes}).encode()
 
@@ -76,7 +82,7 @@ def listed(contents: Mapping[str, bytes], *more: str) -> CatalogEntry:
 
 
 def test_a_backup_of_ours_shows_what_both_files_say() -> None:
-    assert listed({MARK: mark(), FACTS: facts(), VERIFIED: verified()}).to_dict() == {
+    assert listed({MARK: mark(), FACTS: facts(), VERIFIED: verified(), DRILLED: drilled()}).to_dict() == {
         "name": "nightly",
         "state": "complete",
         "reason": "",
@@ -95,6 +101,7 @@ def test_a_backup_of_ours_shows_what_both_files_say() -> None:
         "collection_names": ["default.docs"],
         "hold": None,
         "verified": {"level": "objects", "time": CREATED, "ok": True, "damaged_segments": []},
+        "drilled": {"time": CREATED, "ok": True, "seconds": 7.5},
         "owner": "",
         "leases": [],
     }
@@ -280,6 +287,14 @@ def test_a_verification_says_what_was_damaged() -> None:
     assert read_verified(verified(ok=None), "an-id") == {"level": "objects", "time": CREATED, "ok": False, "damaged_segments": []}
 
 
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", drilled(version=2), drilled(backup_id="other"), drilled(time="now"), drilled(ok=1), drilled(seconds="")]
+)
+def test_a_drill_that_is_not_of_this_backup_or_unreadable_is_none(content: bytes) -> None:
+    assert read_drilled(content, "an-id") is None
+    assert read_drilled(drilled(ok=False), "an-id") == {"time": CREATED, "ok": False, "seconds": 7.5}
+
+
 LEASED = Holding(Owner("dag.backup", 0, 2), "write backup 'nightly'", seconds=60, host="worker", pid=7)
 
 
@@ -326,7 +341,7 @@ def test_only_what_a_backup_has_makes_a_directory_a_backup() -> None:
 # ---- hostile content -----------------------------------------------------------------------------------------------------------
 
 CONTENTS = {MARK: mark(format="snapshot", backup_timestamp=1), FACTS: facts(), VERIFIED: verified(damaged_segments=[1]), HOLD: hold()}
-CONTENTS |= {ATTEMPT: Attempt("an-id", Owner("dag.backup")).to_json(), LEASE: LEASED.to_json()}
+CONTENTS |= {DRILLED: drilled(), ATTEMPT: Attempt("an-id", Owner("dag.backup")).to_json(), LEASE: LEASED.to_json()}
 
 
 def changed(content: bytes, data: st.DataObject) -> bytes:
