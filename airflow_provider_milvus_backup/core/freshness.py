@@ -26,10 +26,9 @@ from .errors import BackupError, ConfigError
 from .names import parse_selection
 from .plan import META_ONLY
 from .retention_policy import EVER, Duration
+from .verification import LEVELS as VERIFICATIONS
 
 FRESH, LATE, MISSING, NEW = "fresh", "late", "missing", "new"
-#: Verifications, each of which includes those before it.
-VERIFICATIONS = ("objects", "checksums", "binlogs")
 DRILL = "drill"
 LEVELS = (*VERIFICATIONS, DRILL)
 #: How far into the future a backup may be dated: stores answer from several machines.
