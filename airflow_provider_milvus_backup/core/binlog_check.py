@@ -1,7 +1,7 @@
 """Whether the binlogs of a segment are what Milvus has written: pure functions over their bytes and keys.
 
-A file of storage version 1 (:mod:`.binlog`) says in its head which collection, partition, segment and field it belongs to; one of version 2,
-a column group, is a plain Parquet file, which does not. What Milvus itself does with these files, by release, decides what is damage:
+A file of storage version 1 (:mod:`.binlog`) says in its head which collection, partition, segment and field it belongs to; one of
+version 2, a column group, is a plain Parquet file, which does not. What Milvus does with them, by release, decides what is damage:
 
 * 2.4 and 2.5 write insert logs with collection 0, the official tool's ``l0compact`` delta logs with 0 everywhere: 0 and -1 are no ids.
 * The position of the next event is -1 where a file is written in a stream (2.4 and later).

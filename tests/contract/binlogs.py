@@ -17,6 +17,10 @@ PARQUET = b"PAR1"
 DESCRIPTOR, INSERT, DELETE = 0, 1, 2
 _HEADER = struct.Struct("<QbiI")
 _INT64, _VARCHAR = 5, 21
+#: Delta logs are of no field.
+_NO_FIELD = -1
+#: Lengths of the fixed parts of the eight kinds of events.
+_FIXED_PARTS = bytes((52, 16, 16, 16, 16, 16, 16, 16))
 
 
 class BadObject(Exception):
@@ -44,7 +48,7 @@ class Column(NamedTuple):
 
 def insert_log(column: Column) -> bytes:
     """Return an insert binlog of storage version 1: one field."""
-    return _framed(INSERT, _parquet(_columns_json([column]), len(column.values)))
+    return _framed(INSERT, column.field_id, _parquet(_columns_json([column]), len(column.values)))
 
 
 def column_group(columns: Sequence[Column]) -> bytes:
@@ -91,7 +95,7 @@ def delta_log(deletes: Iterable[Delete]) -> bytes:
     lines = [
         json.dumps({"pk": delete.pk, "ts": delete.ts, "pkType": _INT64 if isinstance(delete.pk, int) else _VARCHAR}) for delete in deletes
     ]
-    return _framed(DELETE, _parquet("\n".join(lines).encode(), len(lines)))
+    return _framed(DELETE, _NO_FIELD, _parquet("\n".join(lines).encode(), len(lines)))
 
 
 def read_delta_log(content: bytes, key: str) -> list[Delete]:
@@ -103,11 +107,11 @@ def read_delta_log(content: bytes, key: str) -> list[Delete]:
 # ---- frames ------------------------------------------------------------------------------------------------------------------------
 
 
-def _framed(kind: int, payload: bytes) -> bytes:
+def _framed(kind: int, field: int, payload: bytes) -> bytes:
     extras = json.dumps({"original_size": str(len(payload))}).encode()
-    # Collection, partition, segment and field are in the key; the rest says that the file covers all time.
-    fixed = struct.pack("<qqqqQQi", 0, 0, 0, 0, 0, 2**64 - 1, _VARCHAR)
-    descriptor = fixed + bytes((52, 16, 16)) + struct.pack("<i", len(extras)) + extras
+    # Collection, partition and segment are in the key, and 0 says nothing of them; the rest says that the file covers all time.
+    fixed = struct.pack("<qqqqQQi", 0, 0, 0, field, 0, 2**64 - 1, _VARCHAR)
+    descriptor = fixed + _FIXED_PARTS + struct.pack("<i", len(extras)) + extras
     content = MAGIC
     for event, body in ((DESCRIPTOR, descriptor), (kind, struct.pack("<QQ", 0, 2**64 - 1) + payload)):
         length = _HEADER.size + len(body)
@@ -144,10 +148,10 @@ def _inside(parquet: bytes, key: str) -> bytes:
     (footer,) = struct.unpack_from("<I", parquet, len(parquet) - 8)
     if footer > len(parquet) - 12:
         raise BadObject(f"parquet: file is smaller than indicated metadata size: {key}")
-    return parquet[4 : len(parquet) - 8 - footer]
+    return parquet[4 + len(_page_header(0, 0)) : len(parquet) - 8 - footer]
 
 
-# ---- Parquet ends in a FileMetaData in Thrift's compact protocol -------------------------------------------------------------------
+# ---- Parquet: a page, and a FileMetaData that tells of it, in Thrift's compact protocol ----------------------------------------------
 
 
 def _varint(value: int) -> bytes:
@@ -162,14 +166,34 @@ def _number(value: int) -> bytes:
     return _varint(value << 1)  # zigzag; there is nothing negative here
 
 
+def _long_number(value: int) -> bytes:
+    """Return a number in five bytes whatever it is, so that all headers of pages have the same length."""
+    return bytes((value << 1) >> shift & 0x7F | (0x80 if shift < 28 else 0) for shift in range(0, 35, 7))
+
+
 def _text(value: str) -> bytes:
     return _varint(len(value.encode())) + value.encode()
 
 
+def _page_header(size: int, rows: int) -> bytes:
+    # A header byte is (distance to the last field << 4) | type. PageHeader: 1 type, 2 and 3 sizes, 5 header of a data page: 1 number of
+    # values, 2 to 4 encodings.
+    data_page = b"\x15" + _long_number(rows) + b"\x15" + _number(0) + b"\x15" + _number(3) + b"\x15" + _number(3) + b"\x00"
+    return b"\x15" + _number(0) + b"\x15" + _long_number(size) + b"\x15" + _long_number(size) + b"\x2c" + data_page + b"\x00"
+
+
 def _parquet(inside: bytes, rows: int) -> bytes:
-    # SchemaElement: 1 type, 3 repetition, 4 name, 5 number of children. A header byte is (distance to the last field << 4) | type.
+    page = _page_header(len(inside), rows) + inside
+    # SchemaElement: 1 type, 3 repetition, 4 name, 5 number of children.
     root = b"\x48" + _text("schema") + b"\x15" + _number(1) + b"\x00"
     value = b"\x15" + _number(6) + b"\x25" + _number(0) + b"\x18" + _text("val") + b"\x00"
+    # ColumnMetaData: 1 type, 2 encodings, 3 path, 4 codec, 5 number of values, 6 and 7 sizes, 9 where the page is.
+    size = b"\x16" + _number(len(page))
+    about = b"\x15" + _number(6) + b"\x19\x15" + _number(0) + b"\x19\x18" + _text("val") + b"\x15" + _number(0)
+    about += b"\x16" + _number(rows) + size + size + b"\x26" + _number(len(PARQUET)) + b"\x00"
+    # ColumnChunk: 2 offset, 3 about it. RowGroup: 1 columns, 2 size, 3 number of rows.
+    column = b"\x26" + _number(0) + b"\x1c" + about + b"\x00"
+    group = b"\x19\x1c" + column + size + b"\x16" + _number(rows) + b"\x00"
     # FileMetaData: 1 version, 2 schema, 3 number of rows, 4 row groups.
-    footer = b"\x15" + _number(1) + b"\x19" + b"\x2c" + root + value + b"\x16" + _number(rows) + b"\x19" + b"\x0c" + b"\x00"
-    return PARQUET + inside + footer + struct.pack("<I", len(footer)) + PARQUET
+    footer = b"\x15" + _number(1) + b"\x19" + b"\x2c" + root + value + b"\x16" + _number(rows) + b"\x19\x1c" + group + b"\x00"
+    return PARQUET + page + footer + struct.pack("<I", len(footer)) + PARQUET
