@@ -140,7 +140,7 @@ def test_an_official_backup_that_cannot_be_read_or_is_without_data_does_not_coun
         report = there.looked(YEARS)
     assert statuses(report) == {str(name): (MISSING, "")}
     assert ["holds no data" in warning for warning in sorted(report.warnings)] == [False, True]
-    assert sorted(report.warnings)[0].startswith("backup 'broken' does not count: full_meta.json")
+    assert min(report.warnings).startswith("backup 'broken' does not count: full_meta.json")
 
 
 # ---- when somebody is away ---------------------------------------------------------------------------------------------------------
