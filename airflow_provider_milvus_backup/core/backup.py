@@ -10,7 +10,7 @@ Each phase hands the next a :class:`~.plan.BackupPlan`, so they may run as three
                                       the size and the ETag of the plan: objects of which this is not certain are deleted before
 ``provider/schemas.json``             the schemas as Milvus described them, with what the official format cannot carry
 ``provider/summary.json``             what the task returned
-``provider/catalog.json``             what the catalog shows and the commit mark does not say
+``provider/catalog.json``             what the catalog shows and the commit mark does not say; ``manifest.json`` is in :mod:`.manifest`
 ====================================  ================================================================================================
 """
 
@@ -384,14 +384,14 @@ class BackupRun:
         """
         started, name = time.monotonic(), plan.backup.name
         plan = exporting.latest(self.destination, plan)
-        committing.check_copied(self.destination, plan)
+        copied = committing.check_copied(self.destination, plan)
         self.patience.check("the backup was about to be committed; a retry goes on from here")
         summary = self._summary(plan.backup, plan.strategy, seconds + time.monotonic() - started)
         self.destination.write(self._provider_key(name, SUMMARY_FILE), json.dumps(summary.to_dict()).encode())
         catalog.record(self.destination, plan.backup, summary)
         if self._gc_pause:
             self._gc_pause.check()
-        committing.write_meta(self.destination, plan, self._lease)
+        committing.write_meta(self.destination, plan, self._lease, copied)
         self.reporter.line(f"committed {summary.uri}")
         if plan.backup.format == meta.SNAPSHOT:
             exporting.remove_strays(self.destination, plan.backup, self.reporter)

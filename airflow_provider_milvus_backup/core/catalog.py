@@ -182,6 +182,7 @@ def record(store: ObjectStore, backup: meta.Backup, summary: BackupSummary) -> N
     content = {
         "version": FACTS_VERSION,
         "backup_id": backup.backup_id,
+        "manifest": True,
         "created": min(planned, now - timedelta(seconds=summary.seconds)).isoformat(timespec="seconds"),
         "collections": [str(collection.name) for collection in backup.collections],
         **{key: told[key] for key in ("strategy", "rows", "objects")},

@@ -4,8 +4,8 @@ Nothing that is read is trusted. Three files are written beside a backup later o
 
 ==========================  ===========================================================================================================
 ``provider/hold.json``      not to be deleted: ``{"version": 1, "reason", "owner", "until": time or null, "since": time}``
-``provider/verified.json``  how its data was found: ``{"version": 1, "backup_id", "level", "time", "ok", "damaged_segments": [id]}``
-``provider/drill.json``     how its last drill went: ``{"version": 1, "backup_id", "time", "ok", "seconds"}``, and more, see :mod:`.drilling`
+``provider/verified.json``  how its data was found: ``{"version": 1, "backup_id", "level", "time", "ok", "damaged_segments": [id]}``, …
+``provider/drill.json``     how its last drill went: ``{"version": 1, "backup_id", "time", "ok", "seconds", …}``, see :mod:`.drill_report`
 ==========================  ===========================================================================================================
 """
 
@@ -21,6 +21,7 @@ from .attempt import ATTEMPT_FILE, Attempt
 from .errors import BackupDamaged
 from .jsonreader import Node
 from .lease import LIFE, Holding
+from .manifest import MANIFEST_FILE
 from .plan import PLAN_FILE
 from .raw_schema import SCHEMAS_FILE
 
@@ -37,9 +38,9 @@ MAX_BYTES = 16 * 1024**2
 #: The files that are read, by their keys below the backup's directory.
 MARK = f"meta/{layout.COMMIT_MARK}"
 FACTS, HOLD, VERIFIED, DRILLED = (f"provider/{file}" for file in (FACTS_FILE, HOLD_FILE, VERIFIED_FILE, DRILLED_FILE))
-ATTEMPT, LEASE, SCHEMAS = (f"provider/{file}" for file in (ATTEMPT_FILE, "lease.json", SCHEMAS_FILE))
+ATTEMPT, LEASE, SCHEMAS, MANIFEST = (f"provider/{file}" for file in (ATTEMPT_FILE, "lease.json", SCHEMAS_FILE, MANIFEST_FILE))
 #: All files of our own that only a backup has.
-OWN = frozenset({FACTS, HOLD, VERIFIED, DRILLED, ATTEMPT, LEASE, SCHEMAS, f"provider/{PLAN_FILE}", "provider/summary.json"})
+OWN = frozenset({FACTS, HOLD, VERIFIED, DRILLED, ATTEMPT, LEASE, SCHEMAS, MANIFEST, f"provider/{PLAN_FILE}", "provider/summary.json"})
 _META = frozenset(f"meta/{file}" for file in (*layout.META_FILES, "channel_cp_meta.json"))
 _DATA = ("binlogs/insert_log/", "binlogs/delta_log/", "bundle/snapshots/", "bundle/exports/")
 #: How much later than the commit mark a recorded time may be: stores answer from several machines.
@@ -83,7 +84,7 @@ class CatalogEntry:
     collections: list[str] | None = None
     #: ``{reason, owner, until, since}`` of a backup that is not to be deleted; None when it may be, or may be again.
     hold: dict[str, Any] | None = None
-    #: ``{level, time, ok, damaged_segments}`` of the last time it was verified.
+    #: ``{level, time, ok, damaged_segments, sample}`` of the last time it was verified; a sample is a part of it, None the whole.
     verified: dict[str, Any] | None = None
     #: ``{time, ok, seconds}`` of the last time it was restored to prove that it can be.
     drilled: dict[str, Any] | None = None
@@ -263,7 +264,14 @@ def read_verified(content: bytes, backup_id: str) -> dict[str, Any] | None:
         if root.integer("version") != VERIFIED_VERSION or of != backup_id or not time or not root.string("level"):
             return None
         damaged = root.items("damaged_segments", int)
-        return {"level": root.string("level"), "time": root.string("time"), "ok": root.boolean("ok"), "damaged_segments": damaged}
+        sample = root.string("sample") or None
+        return {
+            "level": root.string("level"),
+            "time": root.string("time"),
+            "ok": root.boolean("ok"),
+            "damaged_segments": damaged,
+            "sample": sample,
+        }
     except BackupDamaged:
         return None
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from . import exporting, layout, meta, meta_writer, reuse, snapshot_plan, snapshots
+from collections.abc import Iterable
+
+from . import exporting, layout, meta, meta_writer, reuse, snapshots
 from .attempt import ATTEMPT_FILE, Attempt
 from .errors import BackupDamaged, BackupError, BackupExists, NotInStorage, ObjectChanged, TakenOver, UnsupportedFormat
+from .inventory import Inventory
 from .lease import Lease, in_use
 from .plan import PLAN_FILE, BackupPlan
 from .reader import MAX_META_BYTES, committed
 from .report import Reporter, counted
 from .restore_plan import expected_objects
-from .store import ObjectStore
+from .store import ObjectStore, StoredObject
 
 
 def find_attempt(store: ObjectStore, name: str) -> Attempt | None:
@@ -33,25 +36,32 @@ def recorded(store: ObjectStore, name: str, reporter: Reporter) -> dict[str, str
     return {copy.destination: copy.etag for copy in plan.copies()}
 
 
-def check_copied(store: ObjectStore, plan: BackupPlan) -> None:
-    """Raise BackupError unless exactly the objects of the plan are there, each of its size."""
+def check_copied(store: ObjectStore, plan: BackupPlan) -> list[StoredObject]:
+    """Return the objects of the plan as they are at the destination, in the order of the listing.
+
+    :raises BackupError: not exactly these are there, each of its size
+    """
     name = plan.backup.name
+    bundle: list[StoredObject] = []
     if plan.backup.format == meta.SNAPSHOT:
-        snapshot_plan.check_bundles(plan.backup, plan.backup.collections, snapshots.bundle_objects(store, name))
-    there = {item.key: item.size for item in store.objects(layout.binlogs_dir(plan.backup_root, name))}
-    wrong = [copy for copy in plan.copies() if there.pop(copy.destination, None) != copy.size]
-    extra = reuse.outside(there, plan) if plan.replaces else sorted(there)
+        bundle = snapshots.check_exported(store, plan.backup)
+    found = {item.key: item for item in store.objects(layout.binlogs_dir(plan.backup_root, name))}
+    sizes = {item.key: item.size for item in found.values()}
+    wrong = [copy for copy in plan.copies() if sizes.pop(copy.destination, None) != copy.size]
+    extra = reuse.outside(sizes, plan) if plan.replaces else sorted(sizes)
     if wrong or extra:
         examples = ", ".join([copy.destination for copy in wrong[:3]] + extra[:3])
         raise BackupError(
             f"backup {name!r} is not what was planned: {len(wrong):,} objects are missing or have another size, {len(extra):,} are not "
             f"part of it ({examples}); run the backup again under the same name to repair it"
         )
+    return [*(item for key, item in found.items() if key not in sizes), *bundle]
 
 
-def write_meta(store: ObjectStore, plan: BackupPlan, lease: Lease | None) -> None:
-    """Write the meta files, the commit mark last.
+def write_meta(store: ObjectStore, plan: BackupPlan, lease: Lease | None, copied: Iterable[StoredObject]) -> None:
+    """Write the meta files and the manifest, the commit mark last.
 
+    :param copied: what :func:`check_copied` has found
     :raises TakenOver: another run has begun to write this backup
     :raises BackupExists: another run has committed it in this moment
     """
@@ -61,11 +71,14 @@ def write_meta(store: ObjectStore, plan: BackupPlan, lease: Lease | None) -> Non
         raise TakenOver(f"backup {name!r} is by now written by {attempt.owner if attempt else 'nobody'}; this run stops")
     if lease:
         lease.renew()
+    inventory = Inventory(store, plan.backup)
     for file, content in meta_writer.to_files(plan.backup, plan.milvus_root):
         key = layout.meta_key(root, name, file)
+        inventory.add(file, content)
         if file != layout.COMMIT_MARK:
             store.write(key, content)
             continue
+        inventory.write(copied)
         try:
             finished, etag = committed(store, name)
             if finished is None:

@@ -96,6 +96,16 @@ def strays(backup: Backup, there: Iterable[str]) -> Iterator[str]:
     return (key for key in there if key.startswith(f"{BUNDLE}/") and not key.startswith(roots))
 
 
+def parts(backup: Backup, there: Iterable[str]) -> Iterator[str]:
+    """Iterate over the keys below ``bundle/`` that are part of a bundle of the backup; what Milvus was still writing is not.
+
+    :param there: keys relative to the backup
+    """
+    roots = tuple({bundle_root(c.snapshot.metadata_path) for c in backup.collections if c.snapshot})
+    staging = tuple(f"{root}_staging/" for root in roots)
+    return (key for key in there if key.startswith(roots) and not key.startswith(staging))
+
+
 # ---- what Milvus is told -------------------------------------------------------------------------------------------------------
 
 

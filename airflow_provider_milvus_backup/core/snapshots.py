@@ -27,7 +27,7 @@ from .restore_plan import RestoreOptions
 from .rpc import messages
 from .server import MilvusServer
 from .snapshot_plan import Keys, SnapshotPlace, Store
-from .store import ObjectStore
+from .store import ObjectStore, StoredObject
 
 #: Milvus lets go of an exported snapshot a moment after it has said that the export is over.
 DROP_TRIES = 10
@@ -104,6 +104,14 @@ def bundle_objects(store: ObjectStore, backup_name: str) -> dict[str, int]:
     """Return the size of every object below ``bundle/`` of a backup, by its key relative to the backup."""
     directory = layout.backup_dir(store.location.root_path, backup_name)
     return {item.key.removeprefix(directory): item.size for item in store.objects(f"{directory}{snapshot_plan.BUNDLE}")}
+
+
+def check_exported(store: ObjectStore, backup: Backup) -> list[StoredObject]:
+    """Return the objects of all bundles of a backup; raises BackupDamaged where some are missing."""
+    directory = layout.backup_dir(store.location.root_path, backup.name)
+    found = {item.key.removeprefix(directory): item for item in store.objects(f"{directory}{snapshot_plan.BUNDLE}")}
+    snapshot_plan.check_bundles(backup, backup.collections, {key: item.size for key, item in found.items()})
+    return [found[key] for key in snapshot_plan.parts(backup, found)]
 
 
 def target(milvus_store: ObjectStore, backups: ObjectStore, backup_name: str) -> SnapshotPlace:

@@ -249,6 +249,14 @@ class ObjectStore:
         meta = self._repeat(f"look for {key!r} in", lambda: obstore.head(self.client, key))
         return _stored(meta)
 
+    def head_with_checksum(self, key: str, part: int | None = None) -> dict[str, Any]:
+        """Return boto3's answer to HEAD, with the checksum of an object where the store has one; raises NotInStorage.
+
+        :param part: of an object that was written in parts, this one
+        """
+        asked = {"Bucket": self.location.bucket, "Key": key, "ChecksumMode": "ENABLED", **({} if part is None else {"PartNumber": part})}
+        return dict(self._repeat(f"look for {key!r} in", lambda: self._boto3.head_object(**asked)))
+
     def exists(self, key: str) -> bool:
         """Return whether the object exists."""
         try:

@@ -14,7 +14,6 @@ The result of the last one lies in ``provider/verified.json``. Beside what :mod:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -132,15 +131,6 @@ class Verification:
             "damaged": len(self.findings),
         }
 
-    def to_json(self) -> bytes:
-        """Return the content of ``provider/verified.json``."""
-        shown = {key: value for key, value in self.to_dict().items() if key not in ("name", "uri")}
-        findings = [{"kind": one.kind, "key": one.key, "detail": one.detail} for one in self.findings[:_STORED]]
-        segments = self.damaged_segments[:_SEGMENTS]
-        return json.dumps(
-            {"version": VERIFIED_VERSION, "backup_id": self.backup_id, **shown, "damaged_segments": segments, "findings": findings}
-        ).encode()
-
     def check(self) -> None:
         """Raise BackupDamaged unless nothing was found; the message says what is damaged and what still restores."""
         if self.ok:
@@ -149,7 +139,8 @@ class Verification:
         more = f"; and {len(self.findings) - _TOLD:,} more" if len(self.findings) > _TOLD else ""
         segments = f" in segments {listed(self.damaged_segments)}" if self.damaged_segments else ""
         raise BackupDamaged(
-            f"backup {self.name!r} is damaged: {counted(len(self.findings), 'finding')}{segments}: {examples}{more}. {self.still_restores()}"
+            f"backup {self.name!r} is damaged: {counted(len(self.findings), 'finding')}{segments}: {examples}{more}. "
+            f"{self.still_restores()}"
         )
 
     def still_restores(self) -> str:
@@ -161,6 +152,10 @@ class Verification:
         return ". ".join([*([f"Damaged: {'; '.join(lines)}"] if lines else []), f"{whole}. Take a new backup"])
 
 
-def segments_of(findings: Iterable[Finding]) -> set[tuple[int, int]]:
-    """Return (collection, segment) of everything that findings are about, with segment 0 for a whole collection."""
-    return {(finding.collection_id, finding.segment_id) for finding in findings}
+def to_json(found: Verification) -> bytes:
+    """Return the content of ``provider/verified.json``."""
+    shown = {key: value for key, value in found.to_dict().items() if key not in ("name", "uri")}
+    findings = [{"kind": one.kind, "key": one.key, "detail": one.detail} for one in found.findings[:_STORED]]
+    segments = found.damaged_segments[:_SEGMENTS]
+    whole = {"version": VERIFIED_VERSION, "backup_id": found.backup_id, **shown, "damaged_segments": segments, "findings": findings}
+    return json.dumps(whole).encode()

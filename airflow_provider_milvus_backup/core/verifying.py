@@ -1,4 +1,6 @@
-"""Verifying: is everything of a backup there, is it what was backed up, and can Milvus read it?
+"""Verifying a backup: everything is there, it is what was backed up, and it is what Milvus writes.
+
+Each level does what the one before does, too:
 
 =============  ====================================================================================================================
 ``objects``    one listing is compared with the manifest (or the meta): presence, size, ETag; the meta files are read and compared

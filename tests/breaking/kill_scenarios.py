@@ -43,8 +43,8 @@ def scenarios(kind: str, table: Sequence[tuple[str, Point]], **arguments: Any) -
     return [Scenario(promise, point, kind, arguments) for promise, point in table]
 
 
-FILES = ("lease", "attempt", "schemas", "plan", "summary", "catalog")
-LEASE, ATTEMPT, SCHEMAS, PLAN, SUMMARY, CATALOG = (f"/provider/{file}.json$" for file in FILES)
+FILES = ("lease", "attempt", "schemas", "plan", "summary", "catalog", "manifest")
+LEASE, ATTEMPT, SCHEMAS, PLAN, SUMMARY, CATALOG, MANIFEST = (f"/provider/{file}.json$" for file in FILES)
 STATE, STAGING, READING = "/provider/restores/", "/restore-temp-[0-9a-f]+/lease.json$", "/provider/leases/"
 
 BACKUPS = scenarios(
@@ -65,6 +65,7 @@ BACKUPS = scenarios(
         ("the complete meta is written", Point("put", "/full_meta.json$")),
         ("the last level of the meta is written", Point("put", "/segment_meta.json$")),
         ("what the catalog shows is written", Point("put", CATALOG)),
+        ("the manifest is written", Point("put", MANIFEST)),
         ("it is committed", Point("put-if", "/backup_meta.json$")),
         ("the lease is given up", Point("put-if", LEASE, after="put-if .*/backup_meta.json$")),
         ("the lease is deleted", Point("delete")),
@@ -82,6 +83,7 @@ REPLACING_BACKUPS = scenarios(
         ("the complete meta is written", Point("put", "/full_meta.json$")),
         ("the first level of the meta is written", Point("put", "/collection_meta.json$")),
         ("the last level of the meta is written", Point("put", "/segment_meta.json$")),
+        ("the manifest is written", Point("put", MANIFEST)),
         ("it is committed", Point("put-if", "/backup_meta.json$")),
         ("the old objects are removed", Point("delete")),
         ("the lease is given up", Point("put-if", LEASE, after="delete")),

@@ -100,7 +100,7 @@ def test_a_backup_of_ours_shows_what_both_files_say() -> None:
         "collection_count": 1,
         "collection_names": ["default.docs"],
         "hold": None,
-        "verified": {"level": "objects", "time": CREATED, "ok": True, "damaged_segments": []},
+        "verified": {"level": "objects", "time": CREATED, "ok": True, "damaged_segments": [], "sample": None},
         "drilled": {"time": CREATED, "ok": True, "seconds": 7.5},
         "owner": "",
         "leases": [],
@@ -283,8 +283,8 @@ def test_a_verification_that_is_not_of_this_backup_or_unreadable_is_none(content
 
 def test_a_verification_says_what_was_damaged() -> None:
     found = read_verified(verified(ok=False, damaged_segments=[7]), "an-id")
-    assert found == {"level": "objects", "time": CREATED, "ok": False, "damaged_segments": [7]}
-    assert read_verified(verified(ok=None), "an-id") == {"level": "objects", "time": CREATED, "ok": False, "damaged_segments": []}
+    assert found == {"level": "objects", "time": CREATED, "ok": False, "damaged_segments": [7], "sample": None}
+    assert read_verified(verified(ok=None, sample="3/30"), "an-id") == {**found, "damaged_segments": [], "sample": "3/30"}
 
 
 @pytest.mark.parametrize(
