@@ -105,9 +105,9 @@ def get_provider_info() -> "dict[str, object]":
             }
         ],
         "operators": [_modules(*(f"{package}.operators.{verb}" for verb in ("backup", "restore", "delete", "retention")))],
-        "sensors": [_modules(f"{package}.sensors.imports")],
+        "sensors": [_modules(f"{package}.sensors.imports", f"{package}.sensors.freshness")],
         "hooks": [_modules(f"{package}.hooks.milvus_backup")],
-        "triggers": [_modules(f"{package}.triggers.imports")],
+        "triggers": [_modules(f"{package}.triggers.imports", f"{package}.triggers.freshness")],
         "connection-types": [
             {
                 "connection-type": CONNECTION_TYPE,

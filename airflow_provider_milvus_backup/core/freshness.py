@@ -256,7 +256,7 @@ def _refused(entry: CatalogEntry, level: str | None, now: dt.datetime) -> str:
     if level is None:
         return ""
     if level == DRILL:
-        drilled: Mapping[str, Any] = getattr(entry, "drilled", None) or {}
+        drilled: Mapping[str, Any] = entry.drilled or {}
         return "" if drilled.get("ok") else "its last drill failed" if drilled else "no drill has restored it"
     if not verified:
         return "it was not verified"

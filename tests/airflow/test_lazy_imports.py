@@ -15,8 +15,9 @@ module, what, *clients = sys.argv[1:]
 imported = importlib.import_module(module)
 if what:
     from airflow import DAG
+    needed = {"Restore": {"backup_name": "b"}, "Freshness": {"max_age": "1d"}}
     with DAG(dag_id="parsed", schedule=None):
-        getattr(imported, what)(task_id="made", **({"backup_name": "b"} if "Restore" in what else {}))
+        getattr(imported, what)(task_id="made", **next((fixed for part, fixed in needed.items() if part in what), {}))
 print(json.dumps([name for name in clients if name in sys.modules]))
 """
 PACKAGE = "airflow_provider_milvus_backup"
@@ -29,6 +30,8 @@ PACKAGE = "airflow_provider_milvus_backup"
         (f"{PACKAGE}.operators.restore", "MilvusRestoreOperator"),
         (f"{PACKAGE}.sensors.imports", "MilvusImportSensor"),
         (f"{PACKAGE}.triggers.imports", ""),
+        (f"{PACKAGE}.sensors.freshness", "MilvusBackupFreshnessSensor"),
+        (f"{PACKAGE}.triggers.freshness", ""),
         (f"{PACKAGE}.hooks.milvus_backup", ""),
     ],
 )

@@ -13,6 +13,7 @@ from airflow_provider_milvus_backup.operators.base import MilvusBaseOperator
 from airflow_provider_milvus_backup.operators.delete import MilvusDeleteBackupOperator
 from airflow_provider_milvus_backup.operators.restore import MilvusRestoreOperator
 from airflow_provider_milvus_backup.operators.retention import MilvusBackupRetentionOperator
+from airflow_provider_milvus_backup.sensors.freshness import MilvusBackupFreshnessSensor
 from airflow_provider_milvus_backup.sensors.imports import MilvusImportSensor
 
 CLASSES: list[Any] = [
@@ -21,8 +22,13 @@ CLASSES: list[Any] = [
     MilvusDeleteBackupOperator,
     MilvusBackupRetentionOperator,
     MilvusImportSensor,
+    MilvusBackupFreshnessSensor,
 ]
-REQUIRED: dict[Any, dict[str, Any]] = {MilvusRestoreOperator: {"backup_name": "b"}, MilvusDeleteBackupOperator: {"backup_name": "b"}}
+REQUIRED: dict[Any, dict[str, Any]] = {
+    MilvusRestoreOperator: {"backup_name": "b"},
+    MilvusDeleteBackupOperator: {"backup_name": "b"},
+    MilvusBackupFreshnessSensor: {"max_age": "26h"},
+}
 #: Arguments without a template, and why.
 UNTEMPLATED = {
     "restore_indexes": "a switch: true or false",
@@ -37,6 +43,7 @@ UNTEMPLATED = {
     "allow_downgrade": "a switch: true or false",
     "allow_empty": "a switch: true or false",
     "dry_run": "a switch: true or false",
+    "fail_when_late": "a switch that decides whether the task waits",
     "min_count": "a number; a template would render to text",
     **{f"keep_{rule}": "a number; a template would render to text" for rule in ("last", "hourly", "daily", "weekly", "monthly", "yearly")},
     "max_shards": "a number; a template would render to text",
@@ -107,7 +114,7 @@ def test_every_templated_argument_can_be_mapped_over(kind: Any) -> None:
             assert type(mapped).__name__ == "MappedOperator"
 
 
-@pytest.mark.parametrize("kind", [MilvusRestoreOperator, MilvusImportSensor])
+@pytest.mark.parametrize("kind", [MilvusRestoreOperator, MilvusImportSensor, MilvusBackupFreshnessSensor])
 def test_the_same_switch_means_the_same_everywhere(kind: Any) -> None:
     hints = typing.get_type_hints(inspect.unwrap(kind.__init__))
     assert hints["deferrable"] is bool
