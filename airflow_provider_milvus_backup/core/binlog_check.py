@@ -100,8 +100,9 @@ def _check_framed(content: bytes, kind: int, owner: Owner, field: int | None) ->
     if head.kind != binlog.DESCRIPTOR or head.next != head.end:
         raise ValueError("the event at byte 4 is not a descriptor")
     named, named_field, encrypted = _read_descriptor(content, head)
-    if field is not None and named_field != field:
-        raise ValueError(f"at byte {head.body + 24:,} it says that it is of field {named_field}, its key that it is of field {field}")
+    if named_field not in (_UNSET if field is None else (field,)):
+        keyed = "no field" if field is None else f"field {field}"
+        raise ValueError(f"at byte {head.body + 24:,} it says that it is of field {named_field}, its key that it is of {keyed}")
     foreign = named.segment if named.segment not in (*_UNSET, owner.segment) else None
     for at, what, said, is_ in zip((0, 8), Owner._fields, named, owner, strict=False):
         if foreign is None and said not in (*_UNSET, is_):
@@ -123,8 +124,8 @@ def _read_descriptor(content: bytes, head: binlog.Event) -> tuple[Owner, int, bo
     if extras + size != head.end:
         raise ValueError(f"the descriptor's extras at byte {extras:,} have {size:,} bytes, and it ends at byte {head.end:,}")
     node = Node.parse(content[extras : head.end], f"the descriptor's extras at byte {extras:,}")
-    original = node.string("original_size")
-    if original and not re.fullmatch("[0-9]{1,19}", original):
+    # Milvus always gives a size; the delta logs of l0compact have no extras at all.
+    if node.value and not re.fullmatch("[0-9]{1,19}", node.string("original_size")):
         raise node.wrong("original_size", "a number of bytes")
     node.boolean("nullable")
     collection, partition, segment, field, _, _, _ = _DESCRIPTOR.unpack_from(content, head.body)
