@@ -84,6 +84,8 @@ class CatalogEntry:
     collections: list[str] | None = None
     #: ``{reason, owner, until, since}`` of a backup that is not to be deleted; None when it may be, or may be again.
     hold: dict[str, Any] | None = None
+    #: ``{mode, until, legal_hold}`` of one that the store itself keeps, by Object Lock or a legal hold; None when it does not.
+    locked: dict[str, Any] | None = None
     #: ``{level, time, ok, damaged_segments, sample}`` of the last time it was verified; a sample is a part of it, None the whole.
     verified: dict[str, Any] | None = None
     #: ``{time, ok, seconds}`` of the last time it was restored to prove that it can be.
@@ -102,6 +104,15 @@ class CatalogEntry:
     def held(self) -> bool:
         """Whether a hold is on it."""
         return self.hold is not None
+
+    @property
+    def lock(self) -> str:
+        """What the store keeps it by: ``locked until 2027-01-31 00:00 (GOVERNANCE)``; empty when it does not."""
+        if not self.locked:
+            return ""
+        until = _moment(str(self.locked["until"] or ""))
+        parts = [f"locked until {until:%Y-%m-%d %H:%M} ({self.locked['mode']})"] if until else []
+        return " and ".join([*parts, *(["under legal hold"] if self.locked["legal_hold"] else [])])
 
     @property
     def leased(self) -> bool:

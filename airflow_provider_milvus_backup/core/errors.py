@@ -23,7 +23,9 @@
     │   ├── TargetExists       a target collection is already there
     │   ├── SchemaMismatch     the created collection differs from the backup
     │   ├── ImportFailed       Milvus failed an import job
-    │   └── RowsMissing        fewer rows arrived than were backed up
+    │   ├── RowsMissing        fewer rows arrived than were backed up
+    │   └── DrillFailed        a drill found that a backup does not restore as it should, or not in time
+    ├── CheckFailed            a preflight found what a backup or restore would fail on
     ├── TakenOver              another run goes on with the backup or restore that this one was working on
     ├── WaitTimeout            the time allowed is over (also a TimeoutError)
     └── Cancelled              the run was asked to stop
@@ -155,6 +157,18 @@ class ImportFailed(RestoreError):
 
 class RowsMissing(RestoreError):
     """Fewer rows arrived than were backed up."""
+
+
+class DrillFailed(RestoreError):
+    """A drill has restored a backup, and what came of it is not what was asked for, or came too late."""
+
+
+class CheckFailed(MilvusBackupError):
+    """A preflight found what a backup or restore would fail on; ``retryable`` when all of that may pass by itself."""
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable
 
 
 class TakenOver(MilvusBackupError):

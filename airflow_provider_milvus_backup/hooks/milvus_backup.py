@@ -13,6 +13,7 @@ from airflow_provider_milvus_backup import connection_form, resolve
 from airflow_provider_milvus_backup._compat import BaseHook, mask_secret
 from airflow_provider_milvus_backup.get_provider_info import CONNECTION_TYPE, HOOK_NAME
 from airflow_provider_milvus_backup.hooks.catalog import BackupCatalog
+from airflow_provider_milvus_backup.hooks.check import BackupCheck
 from airflow_provider_milvus_backup.hooks.freshness import BackupFreshness
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     Config = str | os.PathLike[str] | Mapping[str, Any]
 
 
-class MilvusBackupHook(BackupCatalog, BackupFreshness, BaseHook):
+class MilvusBackupHook(BackupCatalog, BackupCheck, BackupFreshness, BaseHook):
     """Backs up and restores Milvus collections, in the format of ``milvus-backup``.
 
     Nothing is connected before the first method is called. Every method raises an error of

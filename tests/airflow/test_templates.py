@@ -10,6 +10,7 @@ import pytest
 
 from airflow_provider_milvus_backup.operators.backup import MilvusBackupOperator
 from airflow_provider_milvus_backup.operators.base import MilvusBaseOperator
+from airflow_provider_milvus_backup.operators.check import MilvusBackupCheckOperator
 from airflow_provider_milvus_backup.operators.delete import MilvusDeleteBackupOperator
 from airflow_provider_milvus_backup.operators.restore import MilvusRestoreOperator
 from airflow_provider_milvus_backup.operators.retention import MilvusBackupRetentionOperator
@@ -21,6 +22,7 @@ CLASSES: list[Any] = [
     MilvusRestoreOperator,
     MilvusDeleteBackupOperator,
     MilvusBackupRetentionOperator,
+    MilvusBackupCheckOperator,
     MilvusImportSensor,
     MilvusBackupFreshnessSensor,
 ]
@@ -38,6 +40,7 @@ UNTEMPLATED = {
     "deferrable": "a switch that decides where the task waits",
     "cancel_on_kill": "a switch: true or false",
     "include_rbac": "a switch: true or false",
+    "include_restore": "a switch: true or false",
     "restore_rbac": "a switch: true or false",
     "cut_at_flush": "a switch: true or false",
     "allow_downgrade": "a switch: true or false",

@@ -100,6 +100,7 @@ def test_a_backup_of_ours_shows_what_both_files_say() -> None:
         "collection_count": 1,
         "collection_names": ["default.docs"],
         "hold": None,
+        "locked": None,
         "verified": {"level": "objects", "time": CREATED, "ok": True, "damaged_segments": [], "sample": None},
         "drilled": {"time": CREATED, "ok": True, "seconds": 7.5},
         "owner": "",
