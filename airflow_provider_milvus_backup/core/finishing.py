@@ -24,8 +24,8 @@ def finish(ends: Ends, states: StateStore, state: RestoreState) -> float:
     :raises TargetExists: somebody else has taken a name meanwhile
     """
     waiting = [target for target in state.targets if not target.done]
-    _check_rows(ends, waiting, sum(max(0, job.rows - job.imported) for _, job in state.jobs() if not job.l0))
-    _load(ends, waiting)
+    check_rows(ends, waiting)
+    load(ends, waiting)
     options = RestoreOptions.from_text(state.options)
     for target in waiting:
         if not target.append:
@@ -47,13 +47,17 @@ def finish(ends: Ends, states: StateStore, state: RestoreState) -> float:
     return seconds
 
 
-def _check_rows(ends: Ends, waiting: Sequence[Target], left_out: int) -> None:
+def check_rows(ends: Ends, waiting: Sequence[Target]) -> None:
+    """Compare the rows that the import jobs of these targets brought with those of the backup, and with what is there.
+
+    :raises RowsMissing, ImportFailed: they are not the same
+    """
     for target in waiting:
         for job in target.jobs:
             short = 0 if job.l0 else job.rows - job.imported
             if short <= 0 or (target.end_ts and job.imported):
                 continue
-            if short > (deleted := _count_deletes(ends, job)):
+            if short > (deleted := count_deletes(ends, job)):
                 raise RowsMissing(
                     f"import job {job.job_id} into {target.name}, partition {job.partition!r}, ended as completed with {job.imported:,} of "
                     f"{job.rows:,} rows, and only {deleted:,} were deleted before the backup; Milvus may read another bucket than "
@@ -64,7 +68,7 @@ def _check_rows(ends: Ends, waiting: Sequence[Target], left_out: int) -> None:
                 f"{target.building} holds {there:,} rows, but the import jobs of this restore brought {target.rows:,}: somebody else "
                 "wrote into it. What this restore had created is dropped again; restore again"
             )
-    if left_out:
+    if left_out := sum(max(0, job.rows - job.imported) for target in waiting for job in target.jobs if not job.l0):
         cut = any(target.end_ts for target in waiting)
         why = (
             "deleted before the backup or written after its flush, and are left out"
@@ -74,7 +78,8 @@ def _check_rows(ends: Ends, waiting: Sequence[Target], left_out: int) -> None:
         ends.reporter.line(f"{left_out:,} rows were {why}")
 
 
-def _count_deletes(ends: Ends, job: Job) -> int:
+def count_deletes(ends: Ends, job: Job) -> int:
+    """Return how many deletes the delta logs of a job hold; one that is folded into many segments counts once."""
     counted: dict[str, int] = {}  # by name: a log that is folded into many segments is read once
     deleted = 0
     for prefix in job.delta_prefixes:
@@ -87,8 +92,8 @@ def _count_deletes(ends: Ends, job: Job) -> int:
     return deleted
 
 
-def _load(ends: Ends, waiting: Sequence[Target]) -> None:
-    """Load what is to be loaded, and return when it is; nothing has its name before."""
+def load(ends: Ends, waiting: Sequence[Target]) -> None:
+    """Load what is to be loaded of these targets, and return when it is; nothing has its name before."""
     loading = [target for target in waiting if target.refresh or target.load != []]
     for target in loading:
         if target.refresh:

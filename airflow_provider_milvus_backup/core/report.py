@@ -27,6 +27,11 @@ class Reporter:
         self.log.info("%s", title)
         yield
 
+    @contextlib.contextmanager
+    def part(self, title: str) -> Iterator[None]:  # noqa: ARG002 (for reporters that count seconds)
+        """Mark a part of a phase; its lines stay among those of the phase."""
+        yield
+
     def line(self, text: str) -> None:
         """Write one line."""
         self.log.info("%s", text)

@@ -70,6 +70,11 @@ class RestoreRun:
         states = StateStore(ends.backups, ends.milvus_store, mirror)
         return cls(ends, states, owner or Owner(), resumable, cancel_on_kill)
 
+    @property
+    def state(self) -> RestoreState | None:
+        """The restore that it works on, None before it has begun."""
+        return self._state
+
     def close(self) -> None:
         """Close the channel; the leases of a restore that is not over yet are left to whoever goes on with it."""
         self._kept.close()
@@ -283,6 +288,17 @@ class RestoreRun:
         if not state.summary and not state.undone and undoing.undo(self.ends, self.states, state, why, grace):
             for store, key in self._lease_keys(state):
                 end_waiting(store, key, remove=not state.left)
+
+    def abandon(self, state: RestoreState, why: str) -> None:
+        """Undo a restore that an earlier process has left; a process that still lives loses its lease, and stops.
+
+        :raises BackupInUse: several want to do so at once
+        """
+        self._work_on(state)
+        if state.undone:
+            undoing.drop_left(self.ends, state)
+        else:
+            undoing.undo(self.ends, self.states, state, why)
 
     # ---- what happens when it does not work --------------------------------------------------------------------------------
 

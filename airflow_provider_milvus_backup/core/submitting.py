@@ -18,6 +18,8 @@ from .restore_state import Job, RestoreState, Target
 from .staging import stage
 from .state_store import StateStore
 
+#: The part of "Create and submit" in which objects are copied.
+STAGE = "Stage"
 #: Seconds between two writes of the state while jobs are submitted.
 _SAVE = 1.0
 
@@ -31,7 +33,7 @@ def submit(ends: Ends, states: StateStore, state: RestoreState, go_on: str) -> N
         _look_at(ends, state, target)
     todo = [target for target in state.targets if not target.done and (target.due or not target.ready)]
     if unmade := [target for target in todo if not target.ready]:
-        _make(ends, state, unmade, go_on)
+        _make(ends, states, state, unmade, go_on)
         states.save(state)
     # REST shows the jobs of snapshots elsewhere; gRPC tells them from the others.
     state.rest = ends.door.per_job > 1 and not any(job.snapshot for _, job in state.jobs())
@@ -77,11 +79,12 @@ def _look_at(ends: Ends, state: RestoreState, target: Target) -> None:
     target.begin_anew(state.restore_id)
 
 
-def _make(ends: Ends, state: RestoreState, unmade: Sequence[Target], go_on: str) -> None:
+def _make(ends: Ends, states: StateStore, state: RestoreState, unmade: Sequence[Target], go_on: str) -> None:
     backup = read_backup(ends.backups, state.backup_name)
     collections = {collection.name: collection for collection in backup.collections}
     if state.staged:
-        stage(ends, state, [(target, collections[target.source]) for target in unmade])
+        with ends.reporter.part(STAGE):
+            stage(ends, state, [(target, collections[target.source]) for target in unmade])
     there = set(ends.server.databases())
     backed_up = {database.name: database for database in backup.databases}
     for database, source in sorted({target.name.database: target.source.database for target in unmade}.items()):
@@ -89,6 +92,7 @@ def _make(ends: Ends, state: RestoreState, unmade: Sequence[Target], go_on: str)
             properties, left_out = databases.to_create(backed_up.get(source, meta.Database(source)))
             ends.server.create_database(database, properties)
             state.databases.append(database)
+            states.save(state)  # at once, for whoever undoes this restore drops the database by it
             ends.reporter.line(f"created database {database!r}")
             for line in left_out:
                 ends.reporter.warn(line)

@@ -115,12 +115,12 @@ def sweep(ends: Ends, state: RestoreState) -> None:
 
     def look() -> None:
         for name in left_collections():
-            if _is_dead(ends, restore_of(name)) and not _is_busy(ends, name):
+            if is_dead(ends, restore_of(name)) and not _is_busy(ends, name):
                 ends.server.drop_collection(name)
                 ends.reporter.line(f"dropped {name}, which a restore that died had left")
         for directory in ends.milvus_store.directories(""):
             short = directory.removeprefix(layout.STAGING)
-            if directory.startswith(f"{layout.STAGING}{own[:8]}") and short != own and _is_dead(ends, short, LEFTOVER):
+            if directory.startswith(f"{layout.STAGING}{own[:8]}") and short != own and is_dead(ends, short, LEFTOVER):
                 keys = [item.key for item in ends.milvus_store.objects(layout.staging_dir(short))]
                 removed = ends.milvus_store.delete(keys)
                 ends.reporter.line(f"removed {removed:,} objects, which a restore that died had left in {directory}/")
@@ -128,7 +128,7 @@ def sweep(ends: Ends, state: RestoreState) -> None:
     _try(ends, "remove what earlier restores have left", look)
 
 
-def _is_dead(ends: Ends, short: str, age: float | None = None) -> bool:
+def is_dead(ends: Ends, short: str, age: float | None = None) -> bool:
     """Return whether the restore with this short id no longer lives; without a lease, whether its objects are that old."""
     key = lease_of(short)
     if ends.milvus_store.exists(key):

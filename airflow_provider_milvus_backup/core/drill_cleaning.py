@@ -1,0 +1,98 @@
+"""Throwing away what drills have restored: one's own, always, and what drills that died have left."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from . import layout, undoing
+from .ends import Ends
+from .errors import MilvusBackupError
+from .lease import Owner
+from .names import short_id
+from .patience import Patience
+from .report import Reporter
+from .restore import RestoreRun
+from .restore_state import RestoreState
+from .settings import Settings
+from .state_store import StateStore
+from .store import ObjectStore
+
+#: Stands where a backup name is needed to look for a state that lies in Milvus's bucket, where it does not matter.
+_ANY = "any"
+
+
+class DrillStates(StateStore):
+    """Keeps the states of drills in Milvus's bucket alone: a drill leaves nothing in a backup, and the next try may choose another one."""
+
+    def _places(self, backup_name: str, restore_id: str) -> dict[str, tuple[ObjectStore, str]]:
+        places = super()._places(backup_name, restore_id)
+        return {place: found for place, found in places.items() if found[0] is self.milvus_store}
+
+
+@contextlib.contextmanager
+def clean(run: RestoreRun) -> Iterator[None]:
+    """Throw away what ``run`` has restored inside, whatever happens there."""
+    grace = undoing.GRACE
+    try:
+        yield
+    except BaseException:
+        grace = 2  # it may have been killed, and has little time
+        raise
+    finally:
+        with run.ends.reporter.phase("Clean up"):
+            if run.state is not None:
+                _throw_away(run, run.state, grace)
+
+
+def _throw_away(run: RestoreRun, state: RestoreState, grace: float) -> None:
+    """Never raises: it runs while another error may be on its way."""
+    if not state.undone and not undoing.undo(run.ends, run.states, state, "the drill is over", grace):
+        return  # another process has gone on with this drill, and sees to it
+    forget(run, state)
+    undoing.sweep(run.ends, state)
+
+
+def forget(run: RestoreRun, state: RestoreState) -> None:
+    """Remove the state of a drill that has left nothing; where it has, a later one finds it by its state."""
+    if state.left:
+        run.ends.reporter.warn(undoing.what_is_left(state))
+        return
+    try:
+        run.states.save(state)  # refused when another process has gone on with it
+        run.states.forget(state)
+    except MilvusBackupError as error:
+        run.ends.reporter.warn(f"could not remove the state of drill {state.restore_id}: {error}")
+
+
+def clean_earlier(settings: Settings, reporter: Reporter, patience: Patience, owner: Owner, drill_id: str) -> None:
+    """Undo what earlier drills have left that no longer live: those with this id, or with the same first half of it.
+
+    What cannot be undone now is left to the next drill; the log says so.
+    """
+    own = short_id(drill_id)
+    # Undoing changes how patient its ends are.
+    ends = Ends.open(settings, reporter, patience)
+    try:
+        for directory in ends.milvus_store.directories(""):
+            short = directory.removeprefix(layout.STAGING)
+            if not directory.startswith(f"{layout.STAGING}{own[:8]}"):
+                continue
+            if short == own or undoing.is_dead(ends, short, undoing.LEFTOVER):
+                with contextlib.closing(RestoreRun(ends, DrillStates(ends.backups, ends.milvus_store), owner, resumable=False)) as run:
+                    _clean_one(run, short)
+                ends = Ends.open(settings, reporter, patience)
+    finally:
+        ends.server.close()
+
+
+def _clean_one(run: RestoreRun, short: str) -> None:
+    try:
+        state = run.states.find(_ANY, short)
+        if state is None or short_id(state.restore_id) != short:
+            return
+        run.ends.reporter.line(f"a drill of backup {state.backup_name!r} has left something; it is thrown away")
+        run.abandon(state, "the drill did not live to throw away what it had restored")
+        forget(run, state)
+    except MilvusBackupError as error:
+        run.ends.reporter.warn(f"what an earlier drill has left stays for now: {error}")
