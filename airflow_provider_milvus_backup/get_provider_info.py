@@ -104,7 +104,9 @@ def get_provider_info() -> "dict[str, object]":
                 "tags": ["service"],
             }
         ],
-        "operators": [_modules(*(f"{package}.operators.{verb}" for verb in ("backup", "restore", "delete", "retention", "check")))],
+        "operators": [
+            _modules(*(f"{package}.operators.{verb}" for verb in ("backup", "restore", "delete", "retention", "check", "verify")))
+        ],
         "sensors": [_modules(f"{package}.sensors.imports", f"{package}.sensors.freshness")],
         "hooks": [_modules(f"{package}.hooks.milvus_backup")],
         "triggers": [_modules(f"{package}.triggers.imports", f"{package}.triggers.freshness")],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from .errors import ConfigError
@@ -56,15 +56,11 @@ class Sample:
 
     def holds(self, unit: str) -> bool:
         """Return whether the part holds a segment (or an object that belongs to none), by what it is called."""
-        return _place(unit) % self.parts == self.part - 1 if self.parts else _fraction(unit, self.salt) < self.share
+        return _place(unit) % self.parts == self.part - 1 if self.parts else self.rank(unit) < self.share
 
-    def chosen(self, units: Iterable[str]) -> set[str]:
-        """Return which of the units the part holds; of a percentage never none, if there are any."""
-        known = list(units)
-        found = {unit for unit in known if self.holds(unit)}
-        if not found and known and not self.parts:
-            found = {min(known, key=lambda unit: (_fraction(unit, self.salt), unit))}
-        return found
+    def rank(self, unit: str) -> float:
+        """Return where between 0 and 1 a segment stands, for a percentage."""
+        return _place(f"{self.salt}:{unit}") / 2**64
 
 
 def unit_of(key: str) -> str:
@@ -80,7 +76,3 @@ def unit_of(key: str) -> str:
 
 def _place(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8], "big")
-
-
-def _fraction(unit: str, salt: str) -> float:
-    return _place(f"{salt}:{unit}") / 2**64

@@ -15,6 +15,7 @@ from airflow_provider_milvus_backup.get_provider_info import CONNECTION_TYPE, HO
 from airflow_provider_milvus_backup.hooks.catalog import BackupCatalog
 from airflow_provider_milvus_backup.hooks.check import BackupCheck
 from airflow_provider_milvus_backup.hooks.freshness import BackupFreshness
+from airflow_provider_milvus_backup.hooks.proving import BackupProving
 
 if TYPE_CHECKING:
     import os
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     Config = str | os.PathLike[str] | Mapping[str, Any]
 
 
-class MilvusBackupHook(BackupCatalog, BackupCheck, BackupFreshness, BaseHook):
+class MilvusBackupHook(BackupCatalog, BackupCheck, BackupFreshness, BackupProving, BaseHook):
     """Backs up and restores Milvus collections, in the format of ``milvus-backup``.
 
     Nothing is connected before the first method is called. Every method raises an error of

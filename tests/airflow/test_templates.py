@@ -14,6 +14,7 @@ from airflow_provider_milvus_backup.operators.check import MilvusBackupCheckOper
 from airflow_provider_milvus_backup.operators.delete import MilvusDeleteBackupOperator
 from airflow_provider_milvus_backup.operators.restore import MilvusRestoreOperator
 from airflow_provider_milvus_backup.operators.retention import MilvusBackupRetentionOperator
+from airflow_provider_milvus_backup.operators.verify import MilvusVerifyBackupOperator
 from airflow_provider_milvus_backup.sensors.freshness import MilvusBackupFreshnessSensor
 from airflow_provider_milvus_backup.sensors.imports import MilvusImportSensor
 
@@ -22,6 +23,7 @@ CLASSES: list[Any] = [
     MilvusRestoreOperator,
     MilvusDeleteBackupOperator,
     MilvusBackupRetentionOperator,
+    MilvusVerifyBackupOperator,
     MilvusBackupCheckOperator,
     MilvusImportSensor,
     MilvusBackupFreshnessSensor,

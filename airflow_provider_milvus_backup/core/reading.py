@@ -1,0 +1,236 @@
+"""Reading many objects of a backup: at a pace, in bounded memory, and each compared with what is known of its content.
+
+An object that cannot be read although the store answers is damage; when the store does not answer either, nothing was found out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from . import digests, layout
+from .copier import ATTEMPTS, MIB
+from .errors import Cancelled, NotInStorage, StorageDenied, StorageError
+from .pacing import Pace
+from .report import Reporter, sizes
+from .storage_errors import storage_error, throttled, transient
+from .store import ObjectStore
+from .verification import CONTENT, MISSING, UNREADABLE
+
+#: Objects that are read at once, and bytes of those that are held as a whole.
+STREAMS, HELD = 64, 256 * MIB
+#: Objects that cannot be read until it is said that the store cannot.
+MAX_UNREADABLE = 32
+
+
+class Target(NamedTuple):
+    """One object to read: its key below the backup's directory, its size, and what is known of its content."""
+
+    key: str
+    size: int
+    etag: str = ""
+    checksum: str = ""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What reading one object showed: the ``kind`` of a finding and its ``detail``, or nothing wrong.
+
+    ``proven`` is whether the content is known to be right. ``content`` is there where it was asked for.
+    """
+
+    target: Target
+    kind: str = ""
+    detail: str = ""
+    proven: bool = False
+    content: bytes | None = None
+    #: Of an object that was written in parts, their size; whether its ETag means anything then, only the others can tell.
+    part: int = 0
+
+
+@dataclass(slots=True)
+class Reading:
+    """How to read, and what was read so far.
+
+    :param whole: whether :attr:`Outcome.content` is wanted
+    :param md5: whether ETags without a dash are MD5s
+    """
+
+    store: ObjectStore
+    name: str
+    pace: Pace
+    reporter: Reporter
+    whole: bool = False
+    md5: bool = False
+    read_objects: int = 0
+    read_bytes: int = 0
+    stopped: bool = False
+    _unreadable: int = field(default=0, init=False)
+    _held: int = field(default=0, init=False)
+    _client: Any = field(default=None, init=False)
+    _freed: Any = field(default=None, init=False)
+    _threads: Any = field(default=None, init=False)
+
+    def run(self, targets: Iterable[Target], seen: Callable[[Outcome], None], total: tuple[int, int]) -> None:
+        """Read every target and hand over what that showed, in a thread of its own and in any order.
+
+        :param total: how many objects and bytes there are to read
+        :raises StorageError: the store is away, or lets too many objects not be read
+        """
+        patience, doing = self.store.patience, "a backup was verified; nothing of the result is kept, verify again"
+        with ThreadPoolExecutor(1, "verify") as thread:
+            try:
+                running = thread.submit(asyncio.run, self._all(iter(targets), seen))
+                while not wait([running], timeout=0.25).done:
+                    self.reporter.progress(f"read {self.read_objects:,} / {total[0]:,} objects, {sizes(self.read_bytes, total[1])}")
+                    self.stopped = patience.over()
+                running.result()
+            except Cancelled:
+                patience.check(doing)
+                raise
+            finally:
+                # Also when a signal or a task timeout interrupts the wait.
+                self.stopped = True
+
+    async def _all(self, targets: Iterator[Target], seen: Callable[[Outcome], None]) -> None:
+        # Repeated here, so that a kill does not have to wait for it.
+        self._client = self.store.open(f"{self.store.endpoint}/{self.store.location.bucket}", {"max_retries": 0})
+        self._freed = asyncio.Condition()
+        with ThreadPoolExecutor(4, "digest") as self._threads:
+            workers = [asyncio.ensure_future(self._worker(targets, seen)) for _ in range(STREAMS)]
+            running = set(workers)
+            try:
+                while running:
+                    done, running = await asyncio.wait(running, timeout=0.25, return_when=asyncio.FIRST_EXCEPTION)
+                    await asyncio.gather(*done)
+                    self._check_stopped()
+            finally:
+                for worker in workers:
+                    worker.cancel()
+                await asyncio.gather(*workers, return_exceptions=True)
+
+    async def _worker(self, targets: Iterator[Target], seen: Callable[[Outcome], None]) -> None:
+        for target in targets:
+            async with self._room(target.size if self.whole else 0):
+                outcome = await self._one(target)
+                self.read_objects += 1
+                seen(outcome)
+                outcome.content = None
+
+    @contextlib.asynccontextmanager
+    async def _room(self, wanted: int) -> Any:
+        """Wait until so many bytes can be held; an object larger than what is allowed is held alone."""
+        async with self._freed:
+            await self._freed.wait_for(lambda: not self._held or self._held + wanted <= HELD)
+            self._held += wanted
+        try:
+            yield
+        finally:
+            async with self._freed:
+                self._held -= wanted
+                self._freed.notify_all()
+
+    async def _one(self, target: Target) -> Outcome:
+        for attempt in range(ATTEMPTS):
+            self._check_stopped()
+            try:
+                return await self._read(target)
+            except (Cancelled, MemoryError):
+                raise
+            except Exception as error:
+                explained = self._explained(error, target)
+                if explained is None:
+                    raise
+                if isinstance(explained, NotInStorage) and "bucket" not in str(explained).rpartition(": ")[2]:
+                    return Outcome(target, MISSING, "is missing: it vanished while the backup was verified")
+                if not (throttled(error) or transient(error)) or attempt == ATTEMPTS - 1:
+                    return await self._unread(target, explained)
+            await asyncio.sleep(random.uniform(0.5, 1) * min(10, 0.2 * 2**attempt))  # noqa: S311 (jitter)
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _unread(self, target: Target, error: StorageError) -> Outcome:
+        """Return the finding that an object cannot be read; raises its error when nothing else can be read either."""
+        mark = layout.meta_key(self.store.location.root_path, self.name, layout.COMMIT_MARK)
+        self._unreadable += 1
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._threads, self.store.head, mark)
+        except StorageError:
+            raise error from None
+        if self._unreadable > MAX_UNREADABLE:
+            kind = StorageDenied if isinstance(error, StorageDenied) else StorageError
+            raise kind(f"more than {MAX_UNREADABLE} objects of backup {self.name!r} cannot be read, so it cannot be verified: {error}")
+        return Outcome(target, UNREADABLE, f"cannot be read: {error}")
+
+    def _explained(self, error: Exception, target: Target) -> StorageError | None:
+        from obstore.exceptions import BaseError
+
+        if isinstance(error, (BaseError, StorageError, OSError)):
+            return storage_error(error, f"cannot read {target.key!r} of backup {self.name!r} from {self.store.location}")
+        return None
+
+    def _check_stopped(self) -> None:
+        if self.stopped:
+            raise Cancelled  # whoever set the flag knows why
+
+    # ---- one object --------------------------------------------------------------------------------------------------------
+
+    async def _read(self, target: Target) -> Outcome:
+        import obstore
+
+        key = f"{layout.backup_dir(self.store.location.root_path, self.name)}{target.key}"
+        expected, digest, part = await self._known(target, key)
+        await self._paced(min(target.size, MIB))
+        got = await obstore.get_async(self._client, key)
+        chunks, length = [], 0
+        async for chunk in got.stream(min_chunk_size=MIB):
+            self._check_stopped()
+            if length:
+                await self._paced(len(chunk))
+            content = bytes(chunk)
+            length += len(content)
+            self.read_bytes += len(content)
+            if self.whole:
+                chunks.append(content)
+            if digest:
+                await self._digested(digest, content)
+        outcome = Outcome(target, content=b"".join(chunks) if self.whole else None, part=part)
+        if length != target.size:
+            outcome.kind, outcome.detail, outcome.part = CONTENT, f"has {length:,} bytes instead of {target.size:,}", 0
+            return outcome
+        outcome.proven = digest is not None and digest.value() == expected
+        if digest and not outcome.proven:
+            outcome.kind, outcome.detail = CONTENT, f"its content is not what was backed up: {digest.value()} instead of {expected}"
+        return outcome
+
+    async def _known(self, target: Target, key: str) -> tuple[str, digests.Digest | None, int]:
+        """Return what the content must amount to, what computes that, and the size of the parts if there are any."""
+        if target.checksum and (found := digests.digest(target.checksum)):
+            return target.checksum, found, 0
+        if self.md5 and digests.is_plain(target.etag):
+            return target.etag, digests.Md5(), 0
+        parts = digests.parts_of(target.etag)
+        if self.md5 and parts:
+            asked = asyncio.get_running_loop().run_in_executor(self._threads, self.store.head_with_checksum, key, 1)
+            part = int((await asked).get("ContentLength", 0))
+            if part and -(-target.size // part) == parts:
+                return target.etag, digests.PartsMd5(part), part
+        return "", None, 0
+
+    async def _digested(self, digest: digests.Digest, content: bytes) -> None:
+        if len(content) < MIB // 4:
+            digest.update(content)
+        else:
+            await asyncio.get_running_loop().run_in_executor(self._threads, digest.update, content)
+
+    async def _paced(self, count: int) -> None:
+        pause = self.pace.take(count, time.monotonic())
+        while pause > 0:
+            await asyncio.sleep(min(pause, 0.5))
+            self._check_stopped()
+            pause -= 0.5
