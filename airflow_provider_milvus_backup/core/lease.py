@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 
 from . import layout
-from .errors import BackupInUse, MilvusBackupError, NotInStorage, ObjectChanged, TakenOver
+from .errors import BackupDamaged, BackupInUse, MilvusBackupError, NotInStorage, ObjectChanged, TakenOver
 from .jsonreader import Node
 from .patience import Patience
 from .report import Reporter, duration
@@ -32,6 +32,8 @@ LEASE_VERSION = 1
 #: Seconds a lease holds after its last renewal, and seconds between renewals.
 LIFE, RENEWAL = 60.0, 15.0
 MAX_LEASE_BYTES = 64 * 1024
+#: The name of whoever holds a lease that cannot be read.
+UNREADABLE = "somebody whose lease cannot be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,21 @@ class Holding:
             root.string("token"),
         )
 
+    @classmethod
+    def of(cls, content: bytes) -> Holding:
+        """Return who holds a lease; one that cannot be read is somebody's, and ends as any other does when nobody renews it.
+
+        It must neither keep a backup from everybody for ever nor be ignored, for a later version may write leases in another form. For how
+        long that one is handed over is believed, if it still says so.
+        """
+        try:
+            return cls.from_json(content)
+        except BackupDamaged:
+            seconds = LIFE
+            with contextlib.suppress(BackupDamaged):
+                seconds = max(LIFE, Node.parse(content, "the lease").number("seconds"))
+            return cls(Owner(UNREADABLE, attempt=0), "do something that cannot be read either", seconds, "an unknown host", 0)
+
 
 def may_take_over(held: Holding, age: float, owner: Owner) -> bool:
     """Return whether ``owner`` may take a lease that somebody else renewed ``age`` seconds ago.
@@ -130,7 +147,7 @@ class Lease:
 
     def _take_over(self) -> None:
         content, etag = self.store.read_version(self.key, MAX_LEASE_BYTES)
-        held, age = Holding.from_json(content), self.store.age(self.key)
+        held, age = Holding.of(content), self.store.age(self.key)
         if not may_take_over(held, age, self.holding.owner):
             raise BackupInUse(
                 f"cannot {self.holding.doing}: {held} is about to {held.doing}; its last sign of life was {duration(max(0.0, age))} ago. "
@@ -204,7 +221,7 @@ def end_waiting(store: ObjectStore, key: str, *, remove: bool) -> None:
 
 
 def holder(store: ObjectStore, key: str) -> Holding | None:
-    """Return who holds a lease, None when nobody does any more."""
+    """Return who holds a lease, None when nobody does any more; raises BackupDamaged when it cannot be read, which proves nothing."""
     try:
         held = Holding.from_json(store.read(key, MAX_LEASE_BYTES))
         return held if store.age(key) < held.seconds else None
@@ -214,5 +231,10 @@ def holder(store: ObjectStore, key: str) -> Holding | None:
 
 def in_use(store: ObjectStore, root: str, name: str) -> list[Holding]:
     """Return who writes or restores a backup right now; nothing of it may be deleted meanwhile."""
-    keys = [layout.lease_key(root, name), *(item.key for item in store.objects(layout.provider_key(root, name, "leases")))]
-    return [held for key in keys if (held := holder(store, key))]
+    found = []
+    for key in (layout.lease_key(root, name), *(item.key for item in store.objects(layout.provider_key(root, name, "leases")))):
+        with contextlib.suppress(NotInStorage):  # given up meanwhile
+            held = Holding.of(store.read(key, MAX_LEASE_BYTES))
+            if store.age(key) < held.seconds:
+                found.append(held)
+    return found

@@ -73,6 +73,43 @@ def test_a_damaged_lease_is_a_documented_error(content: bytes) -> None:
         Holding.from_json(content)
 
 
+@given(st.binary(max_size=200) | st.sampled_from(DAMAGED))
+def test_a_lease_that_cannot_be_read_is_somebodys_for_as_long_as_any(content: bytes) -> None:
+    held = Holding.of(content)
+    assert (str(held.owner), held.seconds) == ("somebody whose lease cannot be read", leases.LIFE)
+    assert [may_take_over(held, age, ME) for age in (0.0, leases.LIFE - 1, leases.LIFE)] == [False, False, True]
+    assert held.token != Holding.of(content).token, "it is nobody's own"
+
+
+def test_a_lease_of_a_later_form_that_says_for_how_long_it_was_handed_over_is_believed() -> None:
+    later = b'{"version":9,"seconds":86400,"held_by":{"dag":"d"}}'
+    assert Holding.of(later).seconds == 86400.0
+    assert not may_take_over(Holding.of(later), 3600.0, ME)
+
+
+def test_a_readable_lease_is_read_as_before() -> None:
+    holding = Holding(OTHER, "write", 5.0)
+    assert Holding.of(holding.to_json()) == holding
+
+
+@pytest.mark.parametrize("key", [KEY, "backup/name/provider/leases/0123456789abcdef.json"])
+@pytest.mark.parametrize(("age", "free"), [(1.0, False), (61.0, True)])
+def test_a_broken_lease_keeps_a_backup_from_others_for_a_minute_and_not_for_ever(
+    weak: ObjectStore, monkeypatch: pytest.MonkeyPatch, key: str, age: float, free: bool
+) -> None:
+    monkeypatch.setattr(ObjectStore, "age", lambda *_: age)
+    weak.write(key, b"{half a lea")
+    assert [str(held.owner) for held in in_use(weak, "backup", "name")] == ([] if free else ["somebody whose lease cannot be read"])
+    mine = Lease(weak, key, ME, "delete backup 'name'", Reporter(Lines()))
+    if free:
+        mine.take()
+        assert Holding.from_json(weak.read(key)) == mine.holding
+    else:
+        with pytest.raises(BackupInUse, match="somebody whose lease cannot be read"):
+            mine.take()
+        assert weak.read(key) == b"{half a lea"
+
+
 @pytest.fixture
 def weak() -> Iterator[ObjectStore]:
     """A store that takes every write, whatever its conditions."""
