@@ -73,7 +73,7 @@ def test_a_damaged_lease_is_a_documented_error(content: bytes) -> None:
         Holding.from_json(content)
 
 
-@given(st.binary(max_size=200) | st.sampled_from(DAMAGED))
+@given(st.binary(max_size=20) | st.sampled_from([*DAMAGED, b"", b"null", b"[1]"]))
 def test_a_lease_that_cannot_be_read_is_somebodys_for_as_long_as_any(content: bytes) -> None:
     held = Holding.of(content)
     assert (str(held.owner), held.seconds) == ("somebody whose lease cannot be read", leases.LIFE)
@@ -98,6 +98,7 @@ def test_a_broken_lease_keeps_a_backup_from_others_for_a_minute_and_not_for_ever
     weak: ObjectStore, monkeypatch: pytest.MonkeyPatch, key: str, age: float, free: bool
 ) -> None:
     monkeypatch.setattr(ObjectStore, "age", lambda *_: age)
+    weak.conditional = False  # found out already
     weak.write(key, b"{half a lea")
     assert [str(held.owner) for held in in_use(weak, "backup", "name")] == ([] if free else ["somebody whose lease cannot be read"])
     mine = Lease(weak, key, ME, "delete backup 'name'", Reporter(Lines()))
