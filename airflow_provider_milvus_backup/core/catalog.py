@@ -50,6 +50,7 @@ from .catalog_entry import (
 )
 from .errors import BackupDamaged, BackupNotFound, ConfigError, NotInStorage, StorageError, UnsupportedFormat
 from .names import check_backup_name
+from .object_lock import bucket_lock, with_locks
 from .reader import read_backup
 from .store import ObjectStore
 from .summary import BackupSummary, CollectionSummary
@@ -115,6 +116,7 @@ def describe(store: ObjectStore, name: str) -> dict[str, Any]:
     if entry is None:
         read_backup(store, name)  # raises, and names those that there are
         raise BackupNotFound(f"backup {name!r} was not in {store.location} until this moment; look again")
+    (entry,) = with_locks(store, [entry], None, bucket_lock(store))
     inside: dict[str, Any] = {}
     if entry.state == COMPLETE:
         try:

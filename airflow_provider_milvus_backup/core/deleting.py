@@ -6,6 +6,8 @@ unfinished, and deleting it again goes on from there.
 
 - **Only backups.** A directory in which the catalog finds nothing that only a backup has is refused. In a backup, only what lies in the
   four directories that a backup consists of is deleted; whatever else somebody has put there stays.
+- **Not while the store keeps it.** In a bucket with Object Lock a deletion succeeds, and only hides what is locked; so a locked backup is
+  refused before anything of it is deleted.
 - **Not while somebody works on it.** Deleting holds the lease of whoever writes the backup. A restore writes its lease before it reads the
   commit mark, so leases are looked at once more after the mark is gone: if one has appeared, the mark is put back.
 """
@@ -28,6 +30,7 @@ from .errors import BackupInUse, Cancelled, ConfigError, MilvusBackupError, NotI
 from .holds import check_not_held
 from .lease import Lease, Owner, in_use
 from .names import check_backup_name
+from .object_lock import BucketLock, bucket_lock, check_not_locked, with_locks
 from .patience import Backoff
 from .report import Reporter, counted, duration
 from .report import size as written
@@ -62,18 +65,28 @@ class Deleted:
         return asdict(self)
 
 
-def delete(store: ObjectStore, name: str, owner: Owner, reporter: Reporter, *, expected: CatalogEntry | None = None) -> Deleted:
+def delete(
+    store: ObjectStore,
+    name: str,
+    owner: Owner,
+    reporter: Reporter,
+    *,
+    expected: CatalogEntry | None = None,
+    bucket: BucketLock | None = None,
+) -> Deleted:
     """Delete a backup of either tool, complete or not; one that is not there is a success, and the log says so.
 
     :param owner: who deletes; a further try of the same task instance goes on at once
     :param expected: delete only what still is as it was when the catalog showed it like this
+    :param bucket: what is known of the bucket's locks already
     :raises ConfigError: it is on hold, or there is something under this name that is no backup
     :raises BackupInUse: it is being written or restored
-    :raises StorageDenied: the store refuses to delete objects of it, as with Object Lock; the message names some
+    :raises StorageDenied: the store keeps it by Object Lock or a legal hold, or refuses to delete objects of it; the message names some
     """
     started, root = time.monotonic(), store.location.root_path
     uri = f"s3://{store.location.bucket}/{layout.join(root, check_backup_name(name))}"
-    if _find(store, name) is None:
+    bucket = bucket or bucket_lock(store)
+    if _find(store, name, bucket) is None:
         reporter.line(f"backup {name!r} is not in {store.location}; there is nothing to delete")
         return Deleted(name, uri, MISSING)
     # Only now, for the lease is itself a sign of a backup.
@@ -81,7 +94,7 @@ def delete(store: ObjectStore, name: str, owner: Owner, reporter: Reporter, *, e
     lease.take()
     try:
         with lease.kept(store.patience):
-            entry = _find(store, name)
+            entry = _find(store, name, bucket)
             if entry is None or (expected and _identity(entry) != _identity(expected)):
                 raise BackupInUse(f"backup {name!r} has changed since it was looked at; nothing of it was deleted, look again")
             removal = _Removal(store, name, lease, reporter)
@@ -108,7 +121,8 @@ def apply_policy(store: ObjectStore, policy: RetentionPolicy, owner: Owner, repo
         help where there is one
     """
     catalog = read_catalog(store, policy.name_pattern, unfinished=True)
-    decisions = plan(catalog.entries, policy, catalog.now)
+    bucket = bucket_lock(store)
+    decisions = plan(with_locks(store, catalog.entries, catalog.now, bucket, reporter), policy, catalog.now)
     lines = table(decisions)
     for line in lines:
         reporter.line(line)
@@ -117,7 +131,7 @@ def apply_policy(store: ObjectStore, policy: RetentionPolicy, owner: Owner, repo
     for entry in going:
         try:
             if not dry_run:
-                delete(store, entry.name, owner, reporter, expected=entry)
+                delete(store, entry.name, owner, reporter, expected=entry, bucket=bucket)
             removed.append(entry.name)
         except MilvusBackupError as error:
             if isinstance(error, Cancelled) or (isinstance(error, StorageError) and error.passing):
@@ -136,11 +150,12 @@ def apply_policy(store: ObjectStore, policy: RetentionPolicy, owner: Owner, repo
     return {"kept": len(decisions) - len(going), "removed": removed, "table": lines, "dry_run": dry_run}
 
 
-def _find(store: ObjectStore, name: str) -> CatalogEntry | None:
+def _find(store: ObjectStore, name: str, bucket: BucketLock) -> CatalogEntry | None:
     """Return the backup of this name if it may be deleted, None when nothing is there."""
     catalog = read_catalog(store, name, unfinished=True)
-    for entry in catalog.entries:
+    for entry in with_locks(store, catalog.entries, catalog.now, bucket):
         check_not_held(entry, "deleted")
+        check_not_locked(entry, "deleted")
         moment = entry.committed or entry.written
         if entry.tool == OFFICIAL and entry.state != COMPLETE and moment and catalog.now - moment < QUIET:
             ago, quiet = duration(max(0.0, (catalog.now - moment).total_seconds())), duration(QUIET.total_seconds())

@@ -16,6 +16,7 @@ from .catalog_entry import HOLD, HOLD_VERSION, CatalogEntry
 from .errors import BackupNotFound, ConfigError
 from .lease import Lease, Owner
 from .names import check_backup_name
+from .object_lock import bucket_lock, check_not_locked, with_locks
 from .reader import read_backup
 from .report import Reporter
 from .store import ObjectStore
@@ -85,12 +86,15 @@ def check_not_held(entry: CatalogEntry, what: str) -> None:
 
 
 def check_replaceable(store: ObjectStore, name: str, finished: str | None) -> None:
-    """Raise ConfigError when a hold is on the backup of this name, which a new one would replace.
+    """Raise ConfigError when a hold is on the backup of this name, which a new one would replace; StorageDenied when the store keeps it.
 
     :param finished: its id, None when there is none
     """
     if finished is not None:
-        check_not_held(_find(store, name)[1], "replaced")
+        now, entry = _find(store, name)
+        check_not_held(entry, "replaced")
+        (entry,) = with_locks(store, [entry], now, bucket_lock(store))
+        check_not_locked(entry, "replaced")
 
 
 def _told(entry: CatalogEntry) -> str:

@@ -108,11 +108,11 @@ def lock_of(store: ObjectStore, key: str) -> Lock:
 
 
 def with_locks(
-    store: ObjectStore, entries: Sequence[CatalogEntry], now: datetime, bucket: BucketLock, reporter: Reporter | None = None
+    store: ObjectStore, entries: Sequence[CatalogEntry], now: datetime | None, bucket: BucketLock, reporter: Reporter | None = None
 ) -> list[CatalogEntry]:
     """Return entries with what the store keeps them by.
 
-    :param now: the store's time; locks that are over by then are none
+    :param now: the store's time; locks that are over by then are none. Without it the store is asked
     :param bucket: what :func:`bucket_lock` has returned for this bucket
     :param reporter: where to say that the bucket does not tell whether it locks
     """
@@ -122,11 +122,14 @@ def with_locks(
         reporter.warn(f"{bucket.reason}; locks are known only as far as the key may see those of single objects")
 
     def look(entry: CatalogEntry) -> CatalogEntry:
+        if not entry.committed:
+            return entry
+        mark = layout.join(store.location.root_path, entry.name, MARK)
         try:
-            lock = lock_of(store, layout.join(store.location.root_path, entry.name, MARK)) if entry.committed else Lock()
+            lock = lock_of(store, mark)
+            return replace(entry, locked=lock.to_dict()) if lock.holds(now or store.times(mark)[1]) else entry
         except (NotInStorage, StorageDenied):
             return entry
-        return replace(entry, locked=lock.to_dict()) if lock.holds(now) else entry
 
     with ThreadPoolExecutor(THREADS, "locks") as pool:
         return list(pool.map(look, entries))

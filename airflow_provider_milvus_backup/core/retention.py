@@ -17,7 +17,7 @@ over one backup root never meet. What it sees is split by ``group_by``, and ever
   hence never the newest of its group, never the only one, and never one that is leased or held.
 - **Damaged backups** are reported, never counted and never removed: what is damaged to this reader may be whole to another
   (a newer format, a permission that is missing today), so a person decides.
-- Whatever is held, leased, of unknown time or dated in the future stays.
+- Whatever is held, locked by the store, leased, of unknown time or dated in the future stays. A lock takes a place as a hold does.
 
 Times are compared in UTC; days, weeks, months and years are those of the policy's time zone.
 """
@@ -65,6 +65,10 @@ class Entry(Protocol):
     @property
     def held(self) -> bool:
         """Whether a hold is on it."""
+
+    @property
+    def lock(self) -> str:
+        """What the store keeps it by, as in ``locked until 2027-01-31 00:00 (GOVERNANCE)``; empty where it does not, as far as is known."""
 
     @property
     def leased(self) -> bool:
@@ -175,6 +179,7 @@ def _protected(entry: Entry, now: dt.datetime) -> list[str]:
     time = _time(entry)
     causes = {
         "on hold": entry.held,
+        entry.lock: bool(entry.lock),
         "in use": entry.leased,
         "its time is unknown": time is None,
         "its time is in the future": time is not None and time > now,

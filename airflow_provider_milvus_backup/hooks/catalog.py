@@ -31,14 +31,17 @@ class BackupCatalog:
         """Return the backups of the backup root, newest first, whichever tool wrote them; Milvus is not asked.
 
         Every one has the keys of :class:`~airflow_provider_milvus_backup.core.catalog_entry.CatalogEntry`. Look at ``state`` first:
-        ``complete``; ``damaged`` and ``unreadable`` say why in ``reason``.
+        ``complete``; ``damaged`` and ``unreadable`` say why in ``reason``. ``locked`` is what the store keeps one by, as far as it tells.
 
         :param name_pattern: of the names, with ``*``, ``?`` and ``[…]``; all without one
         :param unfinished: also those that were not finished, or not deleted completely
         """
         from airflow_provider_milvus_backup.core.catalog import read_catalog
+        from airflow_provider_milvus_backup.core.object_lock import bucket_lock, with_locks
 
-        return [entry.to_dict() for entry in read_catalog(self._backup_store(), name_pattern, unfinished=unfinished).entries]
+        store = self._backup_store()
+        catalog = read_catalog(store, name_pattern, unfinished=unfinished)
+        return [entry.to_dict() for entry in with_locks(store, catalog.entries, catalog.now, bucket_lock(store))]
 
     def get_backup(self, backup_name: str) -> dict[str, Any]:
         """Return one backup as :meth:`list_backups` does and, from its whole meta, its ``collections``, ``databases`` and ``rbac`` counts.
@@ -75,6 +78,19 @@ class BackupCatalog:
         from airflow_provider_milvus_backup.core.holds import release
 
         return release(self._backup_store(), backup_name, self._worker(), self._reporter())
+
+    def lock_backup(self, backup_name: str, days: int, mode: str = "GOVERNANCE") -> dict[str, Any]:
+        """Lock a complete backup of either tool by S3 Object Lock for so many days from its commit, and return ``{mode, until}``.
+
+        For backups that were made without ``object_lock_days``, as in three phases. One that is locked as long or longer stays as it is.
+
+        :param days: a bucket that locks every object for longer by default wins
+        :param mode: ``GOVERNANCE`` can be lifted by who has the permission to bypass it, ``COMPLIANCE`` by nobody
+        """
+        from airflow_provider_milvus_backup.core.locking import lock, retention
+
+        store = self._backup_store()
+        return lock(store, backup_name, retention(store, days, mode), self._worker(), self._reporter())
 
     def apply_retention(self, *, dry_run: bool = False, **policy: Any) -> dict[str, Any]:
         """Delete the backups that a policy does not keep; returns ``{kept, removed, table, dry_run}``.

@@ -14,6 +14,7 @@ from airflow_provider_milvus_backup._compat import BaseHook, mask_secret
 from airflow_provider_milvus_backup.get_provider_info import CONNECTION_TYPE, HOOK_NAME
 from airflow_provider_milvus_backup.hooks.catalog import BackupCatalog
 from airflow_provider_milvus_backup.hooks.check import BackupCheck
+from airflow_provider_milvus_backup.hooks.drilling import RestoreDrill
 from airflow_provider_milvus_backup.hooks.freshness import BackupFreshness
 from airflow_provider_milvus_backup.hooks.proving import BackupProving
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     Config = str | os.PathLike[str] | Mapping[str, Any]
 
 
-class MilvusBackupHook(BackupCatalog, BackupCheck, BackupFreshness, BackupProving, BaseHook):
+class MilvusBackupHook(BackupCatalog, BackupCheck, BackupFreshness, BackupProving, RestoreDrill, BaseHook):
     """Backs up and restores Milvus collections, in the format of ``milvus-backup``.
 
     Nothing is connected before the first method is called. Every method raises an error of
@@ -207,6 +208,8 @@ class MilvusBackupHook(BackupCatalog, BackupCheck, BackupFreshness, BackupProvin
         include_rbac: bool = False,
         gc_pause: str | None = None,
         format: str = "binlog",  # noqa: A002 (as the meta and milvus-backup call it)
+        object_lock_days: int | None = None,
+        object_lock_mode: str = "GOVERNANCE",
         timeout: float | None = None,
     ) -> dict[str, Any]:
         """Back up the selected collections, everything when none are named, and return the summary.
@@ -220,10 +223,16 @@ class MilvusBackupHook(BackupCatalog, BackupCheck, BackupFreshness, BackupProvin
         :param gc_pause: pause Milvus's garbage collection meanwhile: ``auto`` (try, and warn), ``require`` or ``off``; by default as
             backup.yaml says, else ``auto``
         :param format: ``binlog``, or ``snapshot``: Milvus writes the backup itself (3.0.1 and later)
+        :param object_lock_days: lock the complete backup by S3 Object Lock for so many days from its commit; the bucket must have that
+        :param object_lock_mode: ``GOVERNANCE`` can be lifted by who has the permission to bypass it, ``COMPLIANCE`` by nobody
         :param timeout: seconds the backup may take
         """
+        from airflow_provider_milvus_backup.core import locking
+
         with self._backup_run(timeout, gc_pause) as run:
-            return run.backup(backup_name, collections, strategy, if_exists, include_rbac=include_rbac, format=format).to_dict()
+            wanted = locking.planned(run.destination, object_lock_days, object_lock_mode, if_exists)
+            summary = run.backup(backup_name, collections, strategy, if_exists, include_rbac=include_rbac, format=format).to_dict()
+            return {**summary, **locking.lock_planned(run.destination, backup_name, wanted, run.owner, run.reporter)}
 
     def plan_backup(
         self,

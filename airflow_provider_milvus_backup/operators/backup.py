@@ -29,6 +29,9 @@ class MilvusBackupOperator(MilvusBaseOperator):
     :param gc_pause: pause Milvus's garbage collection while objects are copied: ``auto`` (try, and warn), ``require`` or ``off``; by
         default as backup.yaml says, else ``auto``
     :param format: ``binlog``, or ``snapshot``: Milvus writes the backup itself (3.0.1 and later)
+    :param object_lock_days: lock the complete backup by S3 Object Lock for so many days from its commit, so that nobody deletes it; the
+        bucket must have Object Lock
+    :param object_lock_mode: ``GOVERNANCE`` can be lifted by who has the permission to bypass it, ``COMPLIANCE`` by nobody
     :param timeout: seconds (or a timedelta) that one try may take; by default as long as it needs
     """
 
@@ -39,6 +42,7 @@ class MilvusBackupOperator(MilvusBaseOperator):
         "if_exists",
         "gc_pause",
         "format",
+        "object_lock_mode",
         *MilvusBaseOperator.template_fields,
     )
     template_fields_renderers = {"collections": "json", "config": "yaml"}  # noqa: RUF012 (as in every Airflow operator)
@@ -54,6 +58,8 @@ class MilvusBackupOperator(MilvusBaseOperator):
         include_rbac: bool = False,
         gc_pause: str | None = None,
         format: str = "binlog",  # noqa: A002 (as the meta and milvus-backup call it)
+        object_lock_days: int | None = None,
+        object_lock_mode: str = "GOVERNANCE",
         timeout: float | timedelta | None = None,
         **kwargs: Any,
     ) -> None:
@@ -65,6 +71,8 @@ class MilvusBackupOperator(MilvusBaseOperator):
         self.include_rbac = include_rbac
         self.gc_pause = gc_pause
         self.format = format
+        self.object_lock_days = object_lock_days
+        self.object_lock_mode = object_lock_mode
         self.timeout = timeout
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -81,5 +89,7 @@ class MilvusBackupOperator(MilvusBaseOperator):
                 include_rbac=self.include_rbac,
                 gc_pause=self.gc_pause,
                 format=self.format,
+                object_lock_days=self.object_lock_days,
+                object_lock_mode=self.object_lock_mode,
                 timeout=seconds(self.timeout, "timeout"),
             )

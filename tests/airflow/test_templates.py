@@ -12,6 +12,7 @@ from airflow_provider_milvus_backup.operators.backup import MilvusBackupOperator
 from airflow_provider_milvus_backup.operators.base import MilvusBaseOperator
 from airflow_provider_milvus_backup.operators.check import MilvusBackupCheckOperator
 from airflow_provider_milvus_backup.operators.delete import MilvusDeleteBackupOperator
+from airflow_provider_milvus_backup.operators.drill import MilvusRestoreDrillOperator
 from airflow_provider_milvus_backup.operators.restore import MilvusRestoreOperator
 from airflow_provider_milvus_backup.operators.retention import MilvusBackupRetentionOperator
 from airflow_provider_milvus_backup.operators.verify import MilvusVerifyBackupOperator
@@ -25,6 +26,7 @@ CLASSES: list[Any] = [
     MilvusBackupRetentionOperator,
     MilvusVerifyBackupOperator,
     MilvusBackupCheckOperator,
+    MilvusRestoreDrillOperator,
     MilvusImportSensor,
     MilvusBackupFreshnessSensor,
 ]
@@ -51,6 +53,9 @@ UNTEMPLATED = {
     "fail_when_late": "a switch that decides whether the task waits",
     "min_count": "a number; a template would render to text",
     **{f"keep_{rule}": "a number; a template would render to text" for rule in ("last", "hourly", "daily", "weekly", "monthly", "yearly")},
+    "object_lock_days": "a number; a template would render to text",
+    "sample": "a number; a template would render to text",
+    "max_seconds": "a number; a template would render to text",
     "max_shards": "a number; a template would render to text",
     "poll_interval": "a number; a template would render to text",
     "timeout": "a number; a template would render to text",

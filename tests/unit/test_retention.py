@@ -28,6 +28,7 @@ class Backup:
     state: str = "complete"
     held: bool = False
     leased: bool = False
+    lock: str = ""
     size: int | None = 1024
 
 

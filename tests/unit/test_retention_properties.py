@@ -33,17 +33,18 @@ moments = st.one_of(
 future = st.builds(lambda days: NOW + timedelta(days=days), st.integers(1, 40_000))
 states = st.sampled_from(["complete"] * 5 + ["unfinished"] * 2 + ["damaged"])
 rarely = st.sampled_from([False] * 5 + [True])
+locks = st.sampled_from([""] * 5 + ["locked until 2027-01-31 00:00 (GOVERNANCE)"])
 
 
 def catalogs(times: st.SearchStrategy[datetime | None], **fixed: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Backup]]:
-    entries = st.builds(Backup, st.just(""), times, **{"state": states, "held": rarely, "leased": rarely, **fixed})
+    entries = st.builds(Backup, st.just(""), times, **{"state": states, "held": rarely, "leased": rarely, "lock": locks, **fixed})
     named = st.lists(st.tuples(st.sampled_from("ab"), entries), max_size=25)
     return named.map(lambda pairs: [replace(entry, name=f"{group}_{i}") for i, (group, entry) in enumerate(pairs)])
 
 
 complete = st.just("complete")
 never = st.just(False)
-plain = catalogs(moments, state=complete, held=never, leased=never)
+plain = catalogs(moments, state=complete, held=never, leased=never, lock=st.just(""))
 past = catalogs(moments)
 anything = catalogs(st.one_of(moments, moments, moments, future, st.none()))
 
@@ -148,12 +149,13 @@ def test_each_of_the_last_days_of_a_zone_keeps_exactly_its_newest(catalog: list[
 
 @BUSY
 @given(anything, policies)
-def test_nothing_goes_that_is_held_used_undated_ahead_of_time_or_damaged(catalog: list[Backup], policy: RetentionPolicy) -> None:
+def test_nothing_goes_that_is_held_locked_used_undated_ahead_of_time_or_damaged(catalog: list[Backup], policy: RetentionPolicy) -> None:
     for decision in plan(catalog, policy, NOW):
         entry = decision.backup
         assert decision.reasons
         if not decision.keep:
             assert not entry.held
+            assert not entry.lock
             assert not entry.leased
             assert entry.time
             assert entry.time <= NOW
@@ -213,11 +215,12 @@ def test_a_backup_that_is_gone_or_used_never_makes_another_go(catalog: list[Back
 
 @BUSY
 @given(anything, policies, st.data())
-def test_a_hold_changes_the_fate_of_its_backup_only(catalog: list[Backup], policy: RetentionPolicy, data: st.DataObject) -> None:
+def test_a_hold_or_a_lock_changes_the_fate_of_its_backup_only(catalog: list[Backup], policy: RetentionPolicy, data: st.DataObject) -> None:
     assume(catalog)
     index = data.draw(st.integers(0, len(catalog) - 1))
     held = [replace(entry, held=entry.held or i == index) for i, entry in enumerate(catalog)]
-    assert goes(held, policy) == goes(catalog, policy) - {catalog[index].name}
+    locked = [replace(entry, lock="locked" if i == index else entry.lock) for i, entry in enumerate(catalog)]
+    assert goes(held, policy) == goes(locked, policy) == goes(catalog, policy) - {catalog[index].name}
 
 
 # ---- the same answer every time ------------------------------------------------------------------------------------------------------
