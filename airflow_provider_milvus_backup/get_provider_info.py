@@ -105,7 +105,7 @@ def get_provider_info() -> "dict[str, object]":
             }
         ],
         "operators": [
-            _modules(*(f"{package}.operators.{verb}" for verb in ("backup", "restore", "delete", "retention", "check", "verify")))
+            _modules(*(f"{package}.operators.{verb}" for verb in ("backup", "restore", "delete", "retention", "check", "verify", "drill")))
         ],
         "sensors": [_modules(f"{package}.sensors.imports", f"{package}.sensors.freshness")],
         "hooks": [_modules(f"{package}.hooks.milvus_backup")],

@@ -88,7 +88,7 @@ class CatalogEntry:
     locked: dict[str, Any] | None = None
     #: ``{level, time, ok, damaged_segments, sample}`` of the last time it was verified; a sample is a part of it, None the whole.
     verified: dict[str, Any] | None = None
-    #: ``{time, ok, seconds}`` of the last time it was restored to prove that it can be.
+    #: ``{time, ok, seconds, collections}`` of the last time it was restored to prove that it can be; collections is None for all of them.
     drilled: dict[str, Any] | None = None
     #: Who has begun an unfinished one.
     owner: str = ""
@@ -293,7 +293,8 @@ def read_drilled(content: bytes, backup_id: str) -> dict[str, Any] | None:
         root = Node.parse(content, DRILLED_FILE)
         if root.integer("version") != DRILLED_VERSION or root.string("backup_id") != backup_id or not _moment(root.string("time")):
             return None
-        return {"time": root.string("time"), "ok": root.boolean("ok"), "seconds": root.number("seconds")}
+        names = None if root.boolean("whole") else [node.string("name") for node in root.nodes("collections")]
+        return {"time": root.string("time"), "ok": root.boolean("ok"), "seconds": root.number("seconds"), "collections": names}
     except BackupDamaged:
         return None
 

@@ -10,6 +10,7 @@
 ``seconds``            the recovery time: from choosing the backup to the last check
 ``max_seconds``        what was allowed, or null
 ``phases``             seconds by phase: ``plan``, ``create``, ``stage``, ``import``, ``load``, ``check``
+``whole``              whether all collections of the backup were restored
 ``collections``        ``[{name, rows}]`` of what was restored, by its name in the backup, 1,000 at most
 ``collection_count``   how many these are in all
 ``checks``             how many checks there were
@@ -49,6 +50,7 @@ class DrillReport:
     #: Rows by collection, by its name in the backup.
     rows: dict[str, int] = field(default_factory=dict)
     results: list[CheckResult] = field(default_factory=list)
+    whole: bool = False
     error: str = ""
     server_version: str = ""
     task: str = ""
@@ -104,6 +106,7 @@ class DrillReport:
             "seconds": round(self.total, 3),
             "max_seconds": self.max_seconds,
             "phases": {phase: round(seconds, 3) for phase, seconds in self.seconds.items()},
+            "whole": self.whole,
             "collection_count": len(self.rows),
             "collections": [{"name": name, "rows": rows} for name, rows in list(self.rows.items())[:listed]],
             "checks": len(self.results),

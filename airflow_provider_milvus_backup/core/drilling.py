@@ -197,6 +197,7 @@ class _Drill:
             finishing.check_rows(self.ends, state.targets)
             finishing.load(self.ends, state.targets)
         report.rows = {str(target.source): target.rows for target in state.targets}
+        report.whole = len(report.rows) == len(backup.collections)
         with self.watch.phase(_CHECK):
             report.results = list(self._look(plan, state, schemas))
 

@@ -30,6 +30,7 @@ PACKAGE = "airflow_provider_milvus_backup"
         (f"{PACKAGE}.operators.restore", "MilvusRestoreOperator"),
         (f"{PACKAGE}.operators.check", "MilvusBackupCheckOperator"),
         (f"{PACKAGE}.operators.verify", "MilvusVerifyBackupOperator"),
+        (f"{PACKAGE}.operators.drill", "MilvusRestoreDrillOperator"),
         (f"{PACKAGE}.sensors.imports", "MilvusImportSensor"),
         (f"{PACKAGE}.triggers.imports", ""),
         (f"{PACKAGE}.sensors.freshness", "MilvusBackupFreshnessSensor"),

@@ -67,7 +67,8 @@ def verified(**changes: Any) -> bytes:
 
 
 def drilled(**changes: Any) -> bytes:
-    return json.dumps({"version": 1, "backup_id": "an-id", "time": CREATED, "ok": True, "seconds": 7.5, "checks": [], **changes}).encode()
+    content = {"version": 1, "backup_id": "an-id", "time": CREATED, "ok": True, "seconds": 7.5, "whole": True}
+    return json.dumps({**content, "collections": [{"name": "default.docs", "rows": 5}], **changes}).encode()
 
 
 def hold(**changes: Any) -> bytes:
@@ -102,7 +103,7 @@ def test_a_backup_of_ours_shows_what_both_files_say() -> None:
         "hold": None,
         "locked": None,
         "verified": {"level": "objects", "time": CREATED, "ok": True, "damaged_segments": [], "sample": None},
-        "drilled": {"time": CREATED, "ok": True, "seconds": 7.5},
+        "drilled": {"time": CREATED, "ok": True, "seconds": 7.5, "collections": None},
         "owner": "",
         "leases": [],
     }
@@ -293,7 +294,8 @@ def test_a_verification_says_what_was_damaged() -> None:
 )
 def test_a_drill_that_is_not_of_this_backup_or_unreadable_is_none(content: bytes) -> None:
     assert read_drilled(content, "an-id") is None
-    assert read_drilled(drilled(ok=False), "an-id") == {"time": CREATED, "ok": False, "seconds": 7.5}
+    told = read_drilled(drilled(ok=False, whole=False), "an-id")
+    assert told == {"time": CREATED, "ok": False, "seconds": 7.5, "collections": ["default.docs"]}
 
 
 LEASED = Holding(Owner("dag.backup", 0, 2), "write backup 'nightly'", seconds=60, host="worker", pid=7)
