@@ -121,9 +121,10 @@ def sweep(ends: Ends, state: RestoreState) -> None:
         for directory in ends.milvus_store.directories(""):
             short = directory.removeprefix(layout.STAGING)
             if directory.startswith(f"{layout.STAGING}{own[:8]}") and short != own and is_dead(ends, short, LEFTOVER):
-                keys = [item.key for item in ends.milvus_store.objects(layout.staging_dir(short))]
-                removed = ends.milvus_store.delete(keys)
-                ends.reporter.line(f"removed {removed:,} objects, which a restore that died had left in {directory}/")
+                # Some stores go on listing a directory that is empty.
+                if keys := [item.key for item in ends.milvus_store.objects(layout.staging_dir(short))]:
+                    removed = ends.milvus_store.delete(keys)
+                    ends.reporter.line(f"removed {removed:,} objects, which a restore that died had left in {directory}/")
 
     _try(ends, "remove what earlier restores have left", look)
 

@@ -10,7 +10,7 @@ from typing import Any
 from pymilvus.grpc_gen import common_pb2, milvus_pb2
 
 from .jobs import COMPLETED, FAILED, Job
-from .refusals import invalid, unexpected
+from .refusals import Refusal, invalid, unexpected
 from .rpcs import Base, named, pairs, rpc
 from .state import L0, PHYSICAL_CHANNELS, Collection
 
@@ -42,6 +42,20 @@ class DataRpcs(Base):
                 info.is_sorted = segment.sorted
             if profile.lists_storage_version:
                 info.storage_version = segment.storage_version
+        return answer
+
+    @rpc(milvus_pb2.QueryResults)
+    def Query(self, request: Any, database: str) -> Any:
+        """Count all rows of what is loaded; there is no language of expressions here."""
+        collection = self.model.collection(named(request, database))
+        if list(request.output_fields) != ["count(*)"] or request.expr:
+            raise invalid(f"cannot parse expression: {request.expr}")
+        if not collection.loaded:
+            raise Refusal(101, f"collection not loaded[collection={collection.id}]")
+        loaded = {partition.name for partition in collection.partitions if partition.id in collection.loaded}
+        count = sum(1 for partition, _ in self.model.live(named(request, database)) if partition in loaded)
+        answer = milvus_pb2.QueryResults(collection_name=request.collection_name)
+        answer.fields_data.add(type=5, field_name="count(*)").scalars.long_data.data.append(count)
         return answer
 
     # ---- flushing ----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,100 @@
+"""A drill finds nothing wrong with what is restored rightly, on every version, whatever the collection has; and finds what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from airflow_provider_milvus_backup.core import finishing
+from airflow_provider_milvus_backup.core.drill_plan import DrillOptions
+from airflow_provider_milvus_backup.core.drilling import drill
+from airflow_provider_milvus_backup.core.errors import DrillFailed
+from airflow_provider_milvus_backup.core.lease import Owner
+from airflow_provider_milvus_backup.core.patience import Patience
+from airflow_provider_milvus_backup.core.report import Reporter
+from tests.contract.profiles import PROFILES
+
+from .restoring import deletes
+from .test_fidelity_schema import fill
+from .worlds import World
+
+def drilled(target: World, source: World | None = None, **options: Any) -> dict[str, Any]:
+    settings = replace(target.settings, backup_storage=(source or target).settings.backup_storage)
+    return drill(settings, DrillOptions(**options), Owner("d/r/t/-1"), Reporter(target.log), Patience(timeout=60), poll_interval=0.05)
+
+
+def left(world: World) -> tuple[set[str], list[str]]:
+    """Return all collections, and what restores have left in the bucket."""
+    names = {f"{name}.{collection}" for name, database in world.model.databases.items() for collection in database.collections}
+    return names, [key for key in world.model.bucket.list("") if key.startswith("restore-temp-")]
+
+
+@pytest.mark.parametrize("version", PROFILES)
+def test_a_collection_with_everything_is_found_to_be_the_same(milvus: Callable[..., World], version: str) -> None:
+    world = milvus(version)
+    fill(world)
+    world.backup()
+    before = left(world)
+    found = drilled(world)
+    assert (found["ok"], found["checks"], found["collections"]) == (True, 3, [{"name": "default.docs", "rows": found["rows"]}])
+    assert left(world) == before
+
+
+@pytest.mark.parametrize("version", PROFILES)
+def test_deleted_rows_are_not_missed(milvus: Callable[..., World], version: str) -> None:
+    world = milvus(version)
+    deletes(world)
+    world.model.create_index(("default", "docs"), "v", "v_index", {"index_type": "FLAT", "metric_type": "L2"})
+    world.backup()
+    assert drilled(world, database="elsewhere")["checks"] == 3
+    assert "elsewhere" not in world.model.databases
+
+
+@pytest.mark.parametrize(("version", "newer"), [("2.4.5", "3.0.1"), ("2.4.24", "2.6.20"), ("2.5.10", "3.0.0")])
+def test_a_newer_milvus_may_add_what_it_likes(milvus: Callable[..., World], version: str, newer: str) -> None:
+    source, target = milvus(version), milvus(newer)
+    fill(source)
+    source.backup()
+    assert drilled(target, source)["ok"] is True
+    assert left(target) == (set(), [])
+
+
+def test_a_snapshot_is_drilled_as_well(milvus: Callable[..., World]) -> None:
+    world = milvus("3.0.1")
+    deletes(world)
+    world.model.create_index(("default", "docs"), "v", "v_index", {"index_type": "FLAT", "metric_type": "L2"})
+    world.backup(format="snapshot")
+    before = left(world)
+    assert drilled(world)["checks"] == 3
+    assert left(world) == before
+
+
+def test_every_difference_is_told(milvus: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
+    world = milvus("2.6.20")
+    fill(world)
+    world.backup()
+    load = finishing.load
+
+    def spoil(ends: Any, targets: Any) -> None:
+        load(ends, targets)
+        (target,) = targets
+        there = world.model.collection(tuple(target.building))
+        fields = {one.name: one for one in there.schema.fields}
+        fields["pk"].description = "another"
+        fields["n"].default_value.long_data = 1
+        fields["v"].type_params[0].value = "3"
+        fields["small"].name = "tiny2"
+        there.schema.functions[0].params[0].value = "1.3"
+        there.schema.struct_array_fields[0].fields[0].type_params[0].value = "6"
+        there.consistency_level = 3
+        there.indexes = [index for index in there.indexes if index.name != "v_idx"]
+
+    monkeypatch.setattr(finishing, "load", spoil)
+    with pytest.raises(DrillFailed) as raised:
+        drilled(world)
+    said = str(raised.value)
+    for told in ("field 'small' is missing; field 'tiny2' is not in the backup", "and 3 more", "index 'v_idx' of field 'v' is missing", "default.docs: schema: expected that of the backup, found "):
+        assert told in said
