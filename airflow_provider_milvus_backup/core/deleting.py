@@ -24,6 +24,7 @@ from itertools import islice
 from typing import Any
 
 from . import layout
+from .begun_deletions import deletion_of, with_begun
 from .catalog import read_catalog
 from .catalog_entry import COMPLETE, MARK, MAX_BYTES, OFFICIAL, CatalogEntry
 from .errors import BackupInUse, Cancelled, ConfigError, MilvusBackupError, NotInStorage, StorageDenied, StorageError
@@ -90,7 +91,7 @@ def delete(
         reporter.line(f"backup {name!r} is not in {store.location}; there is nothing to delete")
         return Deleted(name, uri, MISSING)
     # Only now, for the lease is itself a sign of a backup.
-    lease = Lease(store, layout.lease_key(root, name), owner, f"delete backup {name!r}", reporter)
+    lease = Lease(store, layout.lease_key(root, name), owner, deletion_of(name), reporter)
     lease.take()
     try:
         with lease.kept(store.patience):
@@ -123,6 +124,7 @@ def apply_policy(store: ObjectStore, policy: RetentionPolicy, owner: Owner, repo
     catalog = read_catalog(store, policy.name_pattern, unfinished=True)
     bucket = bucket_lock(store)
     decisions = plan(with_locks(store, catalog.entries, catalog.now, bucket, reporter), policy, catalog.now)
+    decisions = with_begun(store, decisions, owner)
     lines = table(decisions)
     for line in lines:
         reporter.line(line)
