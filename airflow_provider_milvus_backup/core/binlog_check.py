@@ -5,7 +5,8 @@ version 2, a column group, is a plain Parquet file, which does not. What Milvus 
 
 * 2.4 and 2.5 write insert logs with collection 0, the official tool's ``l0compact`` delta logs with 0 everywhere: 0 and -1 are no ids.
 * The position of the next event is -1 where a file is written in a stream (2.4 and later).
-* 3.0 copies files byte by byte when it restores a snapshot, so all logs of a segment may name one other segment.
+* 3.0 copies files byte by byte when it restores a snapshot, so all logs of a segment may name one other segment, of another collection.
+* Deletes that wait to be written while their segment is compacted go to the segment it becomes, and name the one it was (2.3 and 2.4).
 * A field that was added to the collection later has no logs for older rows (2.6 and later).
 """
 
@@ -162,7 +163,11 @@ def needed_fields(schema: Mapping[str, Any]) -> frozenset[int]:
 
 
 def compare_segment(
-    recorded: int, inserts: Mapping[int, Sequence[Checked]], deltas: Sequence[Checked], needed: AbstractSet[int]
+    recorded: int,
+    inserts: Mapping[int, Sequence[Checked]],
+    deltas: Sequence[Checked],
+    needed: AbstractSet[int],
+    siblings: AbstractSet[int] = frozenset(),
 ) -> list[str]:
     """Return what does not fit together in one segment, a sentence each; all of its logs must have been read.
 
@@ -170,8 +175,9 @@ def compare_segment(
     :param inserts: its insert logs by field, or by column group
     :param deltas: its delta logs; an L0 segment has no others
     :param needed: what :func:`needed_fields` says of its collection
+    :param siblings: ids of all segments of its collection in the backup; a log that names one of these is in the wrong place
     """
-    found = _compare_owners([log for logs in inserts.values() for log in logs], deltas)
+    found = _compare_owners([log for logs in inserts.values() for log in logs], deltas, siblings)
     if not inserts:
         return found
     if len({log.framed for logs in inserts.values() for log in logs}) > 1:
@@ -205,11 +211,10 @@ def _rows(logs: Sequence[Checked]) -> list[int] | None:
     return None if None in rows else [held for held in rows if held is not None]
 
 
-def _compare_owners(inserts: Sequence[Checked], deltas: Sequence[Checked]) -> list[str]:
-    """Return which logs are of another segment; a segment that Milvus has copied as a whole may have got deletes of its own since."""
-    framed = [log for log in inserts if log.framed]
-    owners = {log.foreign for log in framed or deltas}
-    copied_from = owners - {None}
-    whole = len(copied_from) == 1 and not (framed and None in owners)
-    allowed = {None, *copied_from} if whole else {None}
-    return [f"{log.key!r} is of segment {log.foreign}" for log in (*inserts, *deltas) if log.foreign not in allowed]
+def _compare_owners(inserts: Sequence[Checked], deltas: Sequence[Checked], siblings: AbstractSet[int]) -> list[str]:
+    """Return which logs are of another segment, as their heads say."""
+    owners = {log.foreign for log in inserts if log.framed}
+    # Either all insert logs are the segment's own, or it was copied as a whole, all of them from one other.
+    wrong = [log for log in inserts if log.foreign and (len(owners) > 1 or log.foreign in siblings)]
+    wrong += [log for log in deltas if log.foreign in siblings]
+    return [f"{log.key!r} is of segment {log.foreign}" for log in wrong]

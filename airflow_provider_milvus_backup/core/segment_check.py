@@ -51,7 +51,8 @@ class Examination:
     #: The segments that a percentage would take next, for it never takes none.
     _spare: tuple[tuple[float, str], _Unit] | None = field(default=None, init=False)
     _segments: dict[str, tuple[Collection, Segment]] = field(default_factory=dict, init=False)
-    _needed: dict[int, frozenset[int]] = field(default_factory=dict, init=False)
+    #: Of each collection the fields that every row has, and its segments.
+    _known: dict[int, tuple[frozenset[int], frozenset[int]]] = field(default_factory=dict, init=False)
     _changed: set[str] = field(default_factory=set, init=False)
     _in_parts: dict[int, list[Outcome]] = field(default_factory=dict, init=False)
 
@@ -154,9 +155,11 @@ class Examination:
             return
         self.segments += 1
         cid = collection.collection_id
-        needed = self._needed.setdefault(cid, binlog_check.needed_fields(collection.schema))
+        if cid not in self._known:
+            siblings = frozenset(one.segment_id for one in collection.segments())
+            self._known[cid] = binlog_check.needed_fields(collection.schema), siblings
         key = layout.segment_dir("binlogs/", layout.INSERT, cid, segment.partition_id, segment.group_id, segment.segment_id)
-        for detail in binlog_check.compare_segment(segment.rows, unit.inserts, unit.deltas, needed):
+        for detail in binlog_check.compare_segment(segment.rows, unit.inserts, unit.deltas, *self._known[cid]):
             self.findings.append(Finding(ROWS, key, detail, cid, segment.partition_id, segment.segment_id))
         unit.inserts, unit.deltas = {}, []
 

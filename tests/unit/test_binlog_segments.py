@@ -104,27 +104,31 @@ def test_binlogs_and_column_groups_do_not_mix() -> None:
 # ---- logs of other segments ----------------------------------------------------------------------------------------------------------
 
 
-def test_one_log_of_another_segment_is_found() -> None:
-    swapped = {**logs(WHOLE), 101: logs({101: [3, 4]}, foreign=77)[101]}
-    assert compare_segment(7, swapped, [], NEEDED) == ["'101/1' is of segment 77", "'101/0' is of segment 77"]
-    assert compare_segment(7, logs(WHOLE), [delta(), delta(77)], NEEDED) == ["'delta/77' is of segment 77"]
-    two = {**logs(WHOLE, foreign=5), 101: logs({101: [3, 4]}, foreign=77)[101]}
-    assert len(compare_segment(7, two, [], NEEDED)) == 8
+SIBLINGS = frozenset({3, 77, 78})
+
+
+def test_an_insert_log_of_another_segment_is_found() -> None:
+    swapped = {**logs(WHOLE), 101: logs({101: [3, 4]}, foreign=5)[101]}
+    assert compare_segment(7, swapped, [], NEEDED, SIBLINGS) == ["'101/1' is of segment 5", "'101/0' is of segment 5"]
+    two = {**logs(WHOLE, foreign=5), 101: logs({101: [3, 4]}, foreign=6)[101]}
+    assert len(compare_segment(7, two, [], NEEDED, SIBLINGS)) == 8
+
+
+def test_logs_that_are_all_of_another_segment_of_the_collection_are_found() -> None:
+    assert len(compare_segment(7, logs(WHOLE, foreign=77), [], NEEDED, SIBLINGS)) == 8
+    assert compare_segment(7, logs(WHOLE), [delta(), delta(77)], NEEDED, SIBLINGS) == ["'delta/77' is of segment 77"]
+    assert compare_segment(7, logs({0: [3, 4]}, framed=False), [delta(77)], NEEDED, SIBLINGS) == ["'delta/77' is of segment 77"]
+    assert compare_segment(0, {}, [delta(), delta(78)], NEEDED, SIBLINGS) == ["'delta/78' is of segment 78"]
 
 
 def test_a_segment_that_milvus_has_copied_as_a_whole_is_no_damage() -> None:
-    copied = logs(WHOLE, foreign=5)
-    assert compare_segment(7, copied, [delta(5), delta()], NEEDED) == []
-    assert compare_segment(7, copied, [delta(6)], NEEDED) == ["'delta/6' is of segment 6"]
-    groups = logs({0: [3, 4]}, framed=False)
-    assert compare_segment(7, groups, [delta(5), delta()], NEEDED) == []
-    assert compare_segment(7, groups, [delta(5), delta(6)], NEEDED) == ["'delta/5' is of segment 5", "'delta/6' is of segment 6"]
+    assert compare_segment(7, logs(WHOLE, foreign=5), [delta(5), delta()], NEEDED, SIBLINGS) == []
+    assert compare_segment(7, logs({0: [3, 4]}, framed=False), [delta(5), delta()], NEEDED, SIBLINGS) == []
+    assert compare_segment(0, {}, [delta(5), delta(5)], NEEDED, SIBLINGS) == []
 
 
-def test_an_l0_segment_has_delta_logs_alone() -> None:
-    assert compare_segment(0, {}, [delta(), delta()], NEEDED) == []
-    assert compare_segment(0, {}, [delta(5), delta(5)], NEEDED) == []
-    assert compare_segment(0, {}, [delta(5), delta(6)], NEEDED) == ["'delta/5' is of segment 5", "'delta/6' is of segment 6"]
+def test_deletes_of_a_segment_that_was_compacted_into_this_one_are_no_damage() -> None:
+    assert compare_segment(7, logs(WHOLE), [delta(5), delta(6), delta()], NEEDED, SIBLINGS) == []
 
 
 # ---- schemas -------------------------------------------------------------------------------------------------------------------------
