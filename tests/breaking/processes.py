@@ -1,4 +1,4 @@
-"""A backup or a restore in a process of its own, as a task is, which dies at one exact request.
+"""A backup, a restore or a deletion in a process of its own, as a task is, which dies at one exact request.
 
 ``python -m tests.breaking.processes`` imports all it needs, waits for one line on stdin, a :class:`Task` as JSON, and does what it says.
 """
@@ -22,13 +22,16 @@ from typing import Any
 
 import boto3
 
+from airflow_provider_milvus_backup.core import deleting
 from airflow_provider_milvus_backup.core.backup import BackupRun
 from airflow_provider_milvus_backup.core.lease import Owner
 from airflow_provider_milvus_backup.core.patience import Patience
 from airflow_provider_milvus_backup.core.report import Reporter
 from airflow_provider_milvus_backup.core.restore import RestoreRun
 from airflow_provider_milvus_backup.core.restore_plan import RestoreOptions
+from airflow_provider_milvus_backup.core.retention_policy import RetentionPolicy
 from airflow_provider_milvus_backup.core.settings import MilvusAddress, S3Location, Settings
+from airflow_provider_milvus_backup.core.store import ObjectStore
 from demo.servers import LOOPBACK
 from tests.breaking.faults import Script
 from tests.breaking.faulty_grpc import faulty_grpc
@@ -42,7 +45,7 @@ CONCURRENCY = 2
 
 @dataclass(frozen=True)
 class Task:
-    """One backup, or with a ``restore_id`` one restore, by one try of one task instance."""
+    """One backup, or with a ``restore_id`` one restore, or what the ``verb`` says, by one try of one task instance."""
 
     #: Host and port of Milvus, URL and keys of the S3.
     milvus: tuple[str, int]
@@ -55,6 +58,10 @@ class Task:
     arguments: dict[str, Any] = field(default_factory=dict)
     restore_id: str = ""
     owner: tuple[str, int, int] = ("dag/run/task/-1", 0, 1)
+    #: ``delete``: the backup of this name; ``retention``: the arguments are its policy. Milvus is not asked.
+    verb: str = ""
+    #: How many objects a process of its own deletes with one request.
+    page: int = deleting.PAGE
 
     def retried(self) -> Task:
         """Return the next try of the same task instance."""
@@ -68,6 +75,10 @@ class Task:
         storage, backups = (S3Location(bucket, root, session, endpoint_url=url) for bucket, root in (self.storage, self.backups))
         settings = Settings(MilvusAddress(*self.milvus), storage, backups, concurrency=CONCURRENCY)
         reporter, patience, owner = Reporter(log), Patience(timeout=SECONDS), Owner(*self.owner)
+        if self.verb == "delete":
+            return deleting.delete(ObjectStore(backups, patience), self.name, owner, reporter).to_dict()
+        if self.verb == "retention":
+            return deleting.apply_policy(ObjectStore(backups, patience), RetentionPolicy(**self.arguments), owner, reporter)
         if not self.restore_id:
             backup = BackupRun.open(settings, reporter, patience, owner)
             try:
@@ -200,7 +211,9 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("botocore").setLevel(logging.WARNING)
     if line := sys.stdin.readline():
-        Task(**json.loads(line)).run()
+        task = Task(**json.loads(line))
+        deleting.PAGE = task.page
+        task.run()
 
 
 if __name__ == "__main__":
