@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Any
 
 from . import digests, layout, manifest, meta
@@ -20,6 +21,8 @@ from .store import ObjectStore, StoredObject
 THREADS = 32
 #: Larger files are written in parts, and their ETags prove nothing about those of others.
 _SMALL = 4 * 1024**2
+#: Objects whose requests wait for one another.
+_BATCH = 10_000
 
 
 class Inventory:
@@ -72,4 +75,5 @@ class Inventory:
             return item._replace(checksum=digests.checksum_of(answer))
 
         with ThreadPoolExecutor(THREADS, "checksums") as pool:
-            yield from pool.map(asked, recorded)
+            while batch := list(islice(recorded, _BATCH)):
+                yield from pool.map(asked, batch)

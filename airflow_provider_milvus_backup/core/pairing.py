@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from . import layout, meta, snapshot_plan
 from .manifest import Recorded
 from .store import StoredObject
-from .verification import Damage, Finding
+from .verification import MANIFEST, Damage, Finding
 
 Pair = tuple[Recorded | None, StoredObject | None]
 
@@ -100,6 +100,8 @@ class Contents:
         """
         segments: dict[int, set[int]] = {}
         for one in findings:
+            if one.kind == MANIFEST:  # nothing that a restore needs
+                continue
             segments.setdefault(one.collection_id, set()).add(one.segment_id)
         damaged = set(segments)
         for ids in self._bundles.values():
