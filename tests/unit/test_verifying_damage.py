@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from airflow_provider_milvus_backup.core import manifest as manifests
+from airflow_provider_milvus_backup.core.digests import PartsMd5
 from airflow_provider_milvus_backup.core.errors import (
     BackupDamaged,
 )
 from airflow_provider_milvus_backup.core.verification import BINLOGS, CHECKSUMS, LEVELS, OBJECTS
 from benchmarks.collection import BACKUPS
 from tests.unit.test_lease import Lines
-from tests.unit.verified_backups import ID, NAME, kinds, serving, verified
+from tests.unit.verified_backups import ID, NAME, VerifiedStore, kinds, serving, verified, write
 
 KEY = "binlogs/insert_log/10/11/13/13/100/13100"
 DELTA = "binlogs/delta_log/10/11/12/12/12900"
@@ -159,3 +160,56 @@ def test_a_backup_from_before_there_were_manifests_is_not_blamed_for_having_none
         assert verified(store).findings == []
 
 
+
+
+# ---- objects that were written in parts -----------------------------------------------------------------------------------------------
+
+PARTS = (KEY, "binlogs/insert_log/10/11/13/13/101/13101", "binlogs/insert_log/20/21/22/22/0/22000")
+
+
+def in_parts(served: VerifiedStore, part: int, *, meaningful: bool = True) -> None:
+    """Give objects the ETags of parts, by their content or by nothing; the manifest is written anew."""
+    for key in PARTS:
+        content, digest = served.content(key), PartsMd5(part)
+        digest.update(content if meaningful else b"x" * len(content))
+        served.change(key, content, etag=digest.value())
+        served.parts[f"{BACKUPS}/{NAME}/{key}"] = part
+
+
+@pytest.mark.parametrize("manifest", [True, False])
+def test_rot_in_an_object_of_parts_is_found_by_the_etag_that_the_parts_give(manifest: bool) -> None:
+    with serving(manifest=False) as (store, served):
+        in_parts(served, 100)
+        write(store, manifest=manifest, data=False)
+        clean = verified(store, CHECKSUMS)
+        assert (clean.findings, clean.unproven) == ([], 0)
+        served.rot(KEY)
+        assert kinds(verified(store, CHECKSUMS)) == [("content", KEY)]
+
+
+def test_where_a_store_makes_no_etag_of_parts_from_their_content_it_proves_nothing_and_blames_nobody() -> None:
+    with serving(manifest=False) as (store, served):
+        in_parts(served, 100, meaningful=False)
+        write(store, data=False)
+        log = Lines()
+        found = verified(store, BINLOGS, log)
+        assert (found.findings, found.unproven, found.segments) == ([], len(PARTS), 5)
+        assert any(f"of {len(PARTS)} objects nothing is known" in line for line in log.lines)
+
+
+def test_a_store_that_does_not_tell_the_parts_leaves_them_unproven() -> None:
+    with serving(manifest=False) as (store, served):
+        in_parts(served, 100)
+        served.parts.clear()
+        write(store, data=False)
+        assert (verified(store, CHECKSUMS).unproven, verified(store, CHECKSUMS).ok) == (len(PARTS), True)
+
+
+def test_the_checksum_of_a_store_proves_what_its_etags_of_parts_do_not() -> None:
+    with serving(manifest=False, checksums=True) as (store, served):
+        in_parts(served, 100, meaningful=False)
+        write(store, data=False)
+        assert verified(store, CHECKSUMS).unproven == 0
+        served.rot(KEY)
+        (finding,) = verified(store, CHECKSUMS).findings
+        assert (finding.kind, finding.key, "crc64nvme" in finding.detail) == ("content", KEY, True)

@@ -147,12 +147,15 @@ def crc(content: bytes) -> str:
     return found.value()
 
 
-def write(store: ObjectStore, *, manifest: bool = True, name: str = NAME) -> None:
-    """Write a backup of :func:`contents` as a backup does, with its manifest or, as the official tool does, without."""
-    data, directory = contents(), layout.backup_dir(store.location.root_path, name)
-    for key, content in data.items():
+def write(store: ObjectStore, *, manifest: bool = True, data: bool = True, name: str = NAME) -> None:
+    """Write a backup of :func:`contents` as a backup does, with its manifest or, as the official tool does, without.
+
+    :param data: otherwise it is there already
+    """
+    objects, directory = contents(), layout.backup_dir(store.location.root_path, name)
+    for key, content in objects.items() if data else ():
         store.write(f"{directory}{key}", content)
-    backup = backup_of(data, name)
+    backup = backup_of(objects, name)
     inventory = Inventory(store, backup)
     if manifest:
         store.write(f"{directory}provider/catalog.json", json.dumps({"version": 1, "backup_id": ID, "manifest": True}).encode())
