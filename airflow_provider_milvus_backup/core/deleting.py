@@ -216,6 +216,7 @@ class _Removal:
             listed = (item for item in self.store.objects(f"{self.directory}{part}/") if item.key != self.lease.key)
             for page in _pages(item for item in listed if item.key.startswith(self.directory)):
                 self.store.patience.check(f"backup {self.name!r} was deleted; it is no longer listed, delete it again to go on")
+                self.lease.confirm()  # another backup may have taken the name
                 refused |= self._try(page)
                 self.reporter.progress(f"deleted {self.objects:,} objects, {written(self.bytes)}, of backup {self.name!r}")
         if refused:

@@ -17,6 +17,7 @@ import json
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -123,6 +124,7 @@ class Lease:
         self.store, self.key, self.reporter = store, key, reporter
         self.holding = Holding(owner, doing)
         self._etag = ""
+        self._renewed = time.monotonic()
         self._lock = threading.Lock()
 
     def take(self) -> None:
@@ -130,6 +132,7 @@ class Lease:
 
         :raises BackupInUse: somebody else is, and alive
         """
+        self._renewed = time.monotonic()
         for _ in range(5):  # each time somebody else was faster
             with contextlib.suppress(ObjectChanged):
                 self._etag = self.store.create(self.key, self.holding.to_json())
@@ -164,11 +167,20 @@ class Lease:
         :raises TakenOver: it is somebody else's by now
         """
         with self._lock:
-            self.holding = replace(self.holding, seconds=seconds)
+            self.holding, now = replace(self.holding, seconds=seconds), time.monotonic()
             try:
                 self._etag = self.store.swap(self.key, self.holding.to_json(), self._etag)
+                self._renewed = now
             except (ObjectChanged, NotInStorage):
                 raise TakenOver(f"another run has taken over to {self.holding.doing}; this one, {self.holding}, stops") from None
+
+    def confirm(self) -> None:
+        """Renew the lease if it should have been long ago: before what cannot be taken back, by a process that may have been asleep.
+
+        :raises TakenOver: it is somebody else's by now
+        """
+        if time.monotonic() - self._renewed > 2 * RENEWAL:
+            self.renew()
 
     @contextlib.contextmanager
     def kept(self, patience: Patience) -> Iterator[None]:

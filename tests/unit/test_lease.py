@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -140,6 +141,21 @@ def test_there_a_second_writer_is_still_kept_out_and_a_lost_lease_noticed(weak: 
         first.renew()
     assert holder(weak, KEY) is not None
     assert [str(held.owner) for held in in_use(weak, "backup", "name")] == ["dag/run/task/-1, try 2"]
+
+
+def test_a_process_that_slept_finds_out_before_it_goes_on(weak: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(ObjectStore, "age", lambda *_: 1.0)
+    monkeypatch.setattr(leases, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    weak.conditional = False
+    mine = Lease(weak, KEY, ME, "delete", Reporter(Lines()))
+    mine.take()
+    Lease(weak, KEY, Owner(ME.identity, 1, 3), "delete", Reporter(Lines())).take()
+    now[0] = 2 * leases.RENEWAL
+    mine.confirm()  # awake: the thread that renews it finds out
+    now[0] += 1
+    with pytest.raises(TakenOver):
+        mine.confirm()
 
 
 def test_a_run_whose_lease_is_taken_stops(weak: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
