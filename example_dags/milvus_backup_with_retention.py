@@ -1,7 +1,8 @@
-"""Back everything up every night, then remove what is no longer needed: seven days, four weeks, twelve months stay.
+"""Back everything up every night, verify it, then remove what is no longer needed: seven days, four weeks, twelve months stay.
 
-Retention runs only after a backup that succeeded, sees the backups of this DAG alone, and looks back from the newest one: where backups
-stop, deletion stops. `dry_run=True` prints the same table and deletes nothing.
+Every backup is compared with what was written, and a thirty-first part of it is read and opened, another one each day of the month.
+Retention runs only after a backup in which nothing is wrong, sees the backups of this DAG alone, and looks back from the newest one: where
+backups stop, deletion stops. `dry_run=True` prints the same table and deletes nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from airflow import DAG
 
 from airflow_provider_milvus_backup.operators.backup import MilvusBackupOperator
 from airflow_provider_milvus_backup.operators.retention import MilvusBackupRetentionOperator
+from airflow_provider_milvus_backup.operators.verify import MilvusVerifyBackupOperator
 
 with DAG(
     dag_id="milvus_backup_with_retention",
@@ -24,6 +26,13 @@ with DAG(
     tags=["milvus"],
 ):
     backup = MilvusBackupOperator(task_id="backup")
+    verify = MilvusVerifyBackupOperator(
+        task_id="verify",
+        backup_name="{{ ti.xcom_pull(task_ids='backup')['name'] }}",
+        level="binlogs",
+        sample="{{ (logical_date or dag_run.run_after).day }}/31",
+        max_bytes_per_second="200MiB",
+    )
     retention = MilvusBackupRetentionOperator(
         task_id="retention",
         name_pattern="{{ dag.dag_id }}_*",
@@ -31,4 +40,4 @@ with DAG(
         keep_weekly=4,
         keep_monthly=12,
     )
-    backup >> retention
+    backup >> verify >> retention

@@ -100,8 +100,10 @@ def test_the_example_removes_old_backups_of_its_own_after_a_new_one(connected: S
     for name in ("milvus_backup_with_retention_old", "unrelated"):
         hook.backup(name, ["tags"], strategy="meta_only")
     run = dag_runs.run(dag)
-    assert run.states() == {"backup": "success", "retention": "success"}
+    assert run.states() == {"backup": "success", "verify": "success", "retention": "success"}
     new, result = run.result("backup")["name"], run.result("retention")
+    checked = run.result("verify")
+    assert (checked["name"], checked["level"], checked["ok"], checked["sample"].endswith("/31")) == (new, "binlogs", True, True)
     assert (result["removed"], result["kept"]) == ([], 2), "the oldest stays while a rule has places left"
     assert new in result["table"][2]
     again = hook.apply_retention(keep_last=1, name_pattern="milvus_backup_with_retention_*")
