@@ -222,7 +222,10 @@ def test_somebody_elses_unfinished_attempt_is_refused_unless_asked_for(a: Cluste
     assert everything(a) == before
     since = len(a.log.lines)
     summary = a.backup("somebodys", "resumed", if_exists="resume", owner=STRANGER)
-    assert copied(a, since) == summary["objects"] - 3
+    assert "going on with the unfinished attempt of dag/run/task/-1, try 1" in a.log.lines[since:]
+    # Three, unless Milvus has compacted their segments away meanwhile, for rows were deleted before.
+    (kept,) = [int(line.split()[0]) for line in a.log.lines[since:] if "of the earlier attempt" in line]
+    assert copied(a, since) == summary["objects"] - kept
 
 
 def test_an_unknown_if_exists_is_refused(a: Cluster) -> None:
