@@ -57,8 +57,10 @@ def events(content: bytes) -> Iterator[Event]:
 
 
 def count_rows(content: bytes, key: str) -> int:
-    """Return the number of entries in a delta log; raises BackupDamaged when it cannot be read."""
+    """Return the number of entries in a delta log, a binlog or a plain Parquet file; raises BackupDamaged when it cannot be read."""
     try:
+        if content.startswith(parquet.MAGIC):
+            return parquet.footer_rows(content, 0, len(content))
         return sum(parquet.footer_rows(content, event.body, event.end) for event in islice(events(content), 1, None))
     except ValueError as error:
         raise BackupDamaged(f"delta log {key!r} ({len(content):,} bytes) is not readable: {error}") from None

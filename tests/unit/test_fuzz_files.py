@@ -48,6 +48,7 @@ FOOTER = b"\x15\x04" + SCHEMA + b"\x16" + varint(2 * 7) + b"\x19\x0c\x28\x04test
 
 def test_a_made_up_delta_log_is_counted() -> None:
     assert count_rows(delta_log(FOOTER, FOOTER), "key") == 14
+    assert count_rows(b"PAR1" + FOOTER + struct.pack("<I", len(FOOTER)) + b"PAR1", "key") == 7
 
 
 MANY = varint(2**60)
