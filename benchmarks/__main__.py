@@ -9,6 +9,7 @@ MODULES = (
     "importing",
     "listing",
     "catalog",
+    "deleting",
     "copying",
     "resuming",
     "waiting",
