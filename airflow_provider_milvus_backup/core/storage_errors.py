@@ -11,7 +11,8 @@ _CODE = re.compile(r"<Code>(\w+)</Code>")
 _BUSY = re.compile(
     r"status code: (?:429|503)\b|[<(](?:Code>)?(?:SlowDown|ServiceUnavailable|TooManyRequests|RequestLimitExceeded|429|503)[<)]"
 )
-_REFUSED = re.compile(r"status code: 4(?!08|29)\d\d\b")
+#: The second form is that of a single key among those that one request deletes.
+_REFUSED = re.compile(r"status code: 4(?!08|29)\d\d\b|\(code: (?:AccessDenied|MethodNotAllowed|InvalidRequest)\)")
 _MESSAGE = re.compile(r"<Message>([^<]{1,200})")
 _UNCONDITIONAL = re.compile(r"NotImplemented|status code: 501\b|A header you provided implies functionality that is not implemented")
 

@@ -188,7 +188,8 @@ def test_a_warning_among_what_may_pass_makes_a_retry_useless_where_warnings_coun
 
 
 def test_names_to_leave_out_and_the_status_that_fails_are_known_ones() -> None:
-    assert list(check_skip("clocks, milvus.rest ,", NAMES)) == list(check_skip(["clocks", "milvus.rest"], NAMES)) == ["clocks", "milvus.rest"]
+    for names in ("clocks, milvus.rest ,", ["clocks", "milvus.rest"]):
+        assert list(check_skip(names, NAMES)) == ["clocks", "milvus.rest"]
     assert check_skip((), NAMES) == {}
     with pytest.raises(ConfigError, match=r"skip 'clock' is not the name of a check; the names are milvus\.connect, "):
         check_skip(["clock"], NAMES)

@@ -102,6 +102,17 @@ def test_what_is_forbidden_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatc
         assert proxy.requests["get"] == before + 1
 
 
+def test_a_key_that_may_not_be_deleted_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = b"<Error><Key>first</Key><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+    with broken({}) as (store, proxy):
+        answer = Answer(body=b"<DeleteResult>" + refused + b"</DeleteResult>")
+        monkeypatch.setattr(ConditionalStore, "answer", lambda *_: answer)
+        before = proxy.requests.total()
+        with pytest.raises(StorageDenied, match="cannot delete 1 objects"):
+            store.delete(["first"])
+        assert proxy.requests.total() == before + 1
+
+
 def test_an_object_that_is_gone_when_its_age_is_asked_for_is_not_found() -> None:
     with broken({}) as (store, _):
         assert store.age("first") >= 0
