@@ -9,6 +9,7 @@ MODULES = (
     "importing",
     "listing",
     "catalog",
+    "verifying",
     "deleting",
     "copying",
     "resuming",
