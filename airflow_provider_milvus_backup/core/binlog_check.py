@@ -7,7 +7,7 @@ version 2, a column group, is a plain Parquet file, which does not. What Milvus 
 * The position of the next event is -1 where a file is written in a stream (2.4 and later).
 * 3.0 copies files byte by byte when it restores a snapshot, so all logs of a segment may name one other segment, of another collection.
 * Deletes that wait to be written while their segment is compacted go to the segment it becomes, and name the one it was (2.3 and 2.4).
-* A field that was added to the collection later has no logs for older rows (2.6 and later).
+* A field that was added to the collection later has no logs for older rows (2.6 and later), one that was dropped none for newer ones (3.0).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from . import binlog, layout, parquet
 from .errors import BackupDamaged
 from .jsonreader import Node
+from .report import counted
 
 ROW_ID, TIMESTAMP = 0, 1
 #: The first id of a field that is not Milvus's own.
@@ -195,9 +196,9 @@ def compare_segment(
         found.append(f"its logs hold {sum(rows):,} rows, the meta says {recorded:,}")
     for field, logs in sorted(inserts.items()):
         held = _rows(logs)
-        late = 0 < len(logs) < len(rows) and field >= _USER_FIELDS and field not in needed
-        if held is not None and held != (rows[-len(logs) :] if late else rows):
-            found.append(f"{_column(framed, field)} has {sum(held):,} rows in {len(logs):,} logs, not {sum(rows):,} in {len(rows):,}")
+        partly = 0 < len(logs) < len(rows) and field >= _USER_FIELDS and field not in needed
+        if held is not None and held != rows and not (partly and held in (rows[-len(held) :], rows[: len(held)])):
+            found.append(f"{_column(framed, field)} has {sum(held):,} rows in {counted(len(logs), 'log')}, not {sum(rows):,} in {len(rows):,}")
     return found
 
 

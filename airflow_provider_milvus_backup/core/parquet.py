@@ -146,6 +146,8 @@ def _read_column(reader: Compact) -> _Column:
 
 
 def _check_pages(content: bytes, start: int, pages_end: int, column: _Column) -> None:
+    if not column.size and not column.values:
+        return  # a row group without rows has no pages, wherever they are said to be
     first = start + (column.dictionary if 0 < column.dictionary < column.data else column.data)
     at, end, values = first, first + column.size, 0
     if first < start + 4 or end > pages_end:

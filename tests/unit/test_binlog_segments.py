@@ -50,6 +50,7 @@ FITTING: dict[str, tuple[int, Rows]] = {
     "rows that the meta does not record": (0, WHOLE),
     "a field that was added later": (7, {**WHOLE, 102: [4]}),
     "a field that was added last": (12, {**{field: [3, 4, 5] for field in WHOLE}, 102: [4, 5], 103: [5]}),
+    "a field that was dropped": (12, {**{field: [3, 4, 5] for field in WHOLE}, 102: [3, 4]}),
     "an encrypted field": (7, {**WHOLE, 101: [None, None]}),
     "everything encrypted": (7, {field: [None] for field in WHOLE}),
 }
@@ -65,7 +66,7 @@ def test_column_groups_need_no_log_per_field() -> None:
     assert compare_segment(7, logs({0: [3, 4], 102: [3, 4]}, framed=False), [delta()], NEEDED) == []
     assert compare_segment(7, logs({0: [3, 4], 102: [4]}, framed=False), [], NEEDED) == []
     assert compare_segment(7, logs({0: [3, 4], 101: [4]}, framed=False), [], NEEDED) == [
-        "column group 101 has 4 rows in 1 logs, not 7 in 2"
+        "column group 101 has 4 rows in 1 log, not 7 in 2"
     ]
     assert compare_segment(7, logs({102: [3, 4]}, framed=False), [], NEEDED) == ["column group 0 is missing"]
 
@@ -79,10 +80,10 @@ WRONG: dict[str, tuple[int, Rows, list[str]]] = {
     "other rows than the meta says": (8, WHOLE, ["its logs hold 7 rows, the meta says 8"]),
     "a field with fewer rows": (7, {**WHOLE, 101: [3, 3]}, ["field 101 has 6 rows in 2 logs, not 7 in 2"]),
     "logs of one field that were swapped": (7, {**WHOLE, 101: [4, 3]}, ["field 101 has 7 rows in 2 logs, not 7 in 2"]),
-    "a field with a log too few": (7, {**WHOLE, 101: [4]}, ["field 101 has 4 rows in 1 logs, not 7 in 2"]),
+    "a field with a log too few": (7, {**WHOLE, 101: [4]}, ["field 101 has 4 rows in 1 log, not 7 in 2"]),
     "a field with a log too many": (7, {**WHOLE, 102: [3, 4, 5]}, ["field 102 has 12 rows in 3 logs, not 7 in 2"]),
-    "an added field with other rows": (7, {**WHOLE, 102: [3]}, ["field 102 has 3 rows in 1 logs, not 7 in 2"]),
-    "timestamps that begin later": (7, {**WHOLE, 1: [4]}, ["field 1 has 4 rows in 1 logs, not 7 in 2"]),
+    "an added field with other rows": (7, {**WHOLE, 102: [5]}, ["field 102 has 5 rows in 1 log, not 7 in 2"]),
+    "timestamps that begin later": (7, {**WHOLE, 1: [4]}, ["field 1 has 4 rows in 1 log, not 7 in 2"]),
     "no row ids": (7, {field: rows for field, rows in WHOLE.items() if field != 0}, ["field 0 is missing"]),
     "no timestamps": (7, {field: rows for field, rows in WHOLE.items() if field != 1}, ["field 1 is missing"]),
     "a field that every row needs": (7, {field: rows for field, rows in WHOLE.items() if field != 101}, ["field 101 is missing"]),

@@ -97,6 +97,7 @@ def test_columns_and_row_groups() -> None:
 
 def test_no_rows() -> None:
     assert check(file(b"", {3: number(0), 4: list_of([])})) == 0
+    assert check(one_group(b"", [column(0, 0, 0)], 0)) == 0
 
 
 @pytest.mark.parametrize("crc", [zlib.crc32(b"x" * 50), zlib.crc32(b"x" * 50) - 2**32])
@@ -139,6 +140,7 @@ DAMAGED: dict[str, tuple[bytes, str]] = {
     "a column that is nowhere": (one_group(DATA, [struct_of({2: number(0)})], 3), "does not say where its pages are"),
     "pages in the magic number": (one_group(DATA, [column(3, len(DATA), 3)], 3), "are not between the magic number and the footer"),
     "pages in the footer": (one_group(DATA, [column(3, len(DATA), 5)], 3), "are not between the magic number and the footer"),
+    "values without pages": (one_group(b"", [column(3, 0, 4)], 3), "from byte 15 on hold 0 values, not 3"),
     "more pages than bytes": (one_group(DATA, [GOOD, GOOD], 3), "tells of more bytes than come before it"),
     "fewer pages": (one_group(DATA + MORE, [column(7, len(DATA), 4)], 7), "from byte 15 on hold 3 values, not 7"),
     "a page that ends elsewhere": (one_group(DATA + MORE, [column(7, len(DATA + MORE) - 1, 4)], 7), "goes beyond its column"),
