@@ -178,12 +178,13 @@ def compare_segment(
     :param needed: what :func:`needed_fields` says of its collection
     :param siblings: ids of all segments of its collection in the backup; a log that names one of these is in the wrong place
     """
-    found = _compare_owners([log for logs in inserts.values() for log in logs], deltas, siblings)
+    together = [log for logs in inserts.values() for log in logs]
+    found = _compare_owners(together, deltas, siblings)
     if not inserts:
         return found
-    if len({log.framed for logs in inserts.values() for log in logs}) > 1:
+    framed = any(log.framed for log in together)
+    if framed and not all(log.framed for log in together):
         return [*found, "some of its insert logs are binlogs and some are Parquet files"]
-    framed = next(iter(inserts.values()))[0].framed
     for field in (ROW_ID, TIMESTAMP) if framed else (ROW_ID,):
         if not inserts.get(field):
             return [*found, f"{_column(framed, field)} is missing"]
@@ -198,7 +199,8 @@ def compare_segment(
         held = _rows(logs)
         partly = 0 < len(logs) < len(rows) and field >= _USER_FIELDS and field not in needed
         if held is not None and held != rows and not (partly and held in (rows[-len(held) :], rows[: len(held)])):
-            found.append(f"{_column(framed, field)} has {sum(held):,} rows in {counted(len(logs), 'log')}, not {sum(rows):,} in {len(rows):,}")
+            these = f"{sum(held):,} rows in {counted(len(logs), 'log')}"
+            found.append(f"{_column(framed, field)} has {these}, not {sum(rows):,} in {len(rows):,}")
     return found
 
 

@@ -74,6 +74,7 @@ def test_column_groups_need_no_log_per_field() -> None:
 def test_segments_without_rows_need_nothing() -> None:
     assert compare_segment(0, {}, [delta()], NEEDED) == []
     assert compare_segment(0, {}, [], NEEDED) == []
+    assert compare_segment(0, {101: []}, [], NEEDED) == ["column group 0 is missing"]
 
 
 WRONG: dict[str, tuple[int, Rows, list[str]]] = {
