@@ -34,11 +34,13 @@ class Examination:
     """The objects of a sample, and what was seen of them so far.
 
     :param sample: None for everything
+    :param read: whether anything is read at all
     :param opened: whether binlogs are opened, too
     """
 
     contents: Contents
     sample: Sample | None = None
+    read: bool = True
     opened: bool = False
     #: Objects that were read and of whose content nothing is known.
     unproven: int = 0
@@ -64,7 +66,7 @@ class Examination:
 
     def expect(self, recorded: Recorded, there: StoredObject) -> None:
         """Take note of an object that is there with the right size, and of what its content is compared with."""
-        unit = self._unit(unit_of(recorded.key))
+        unit = self._unit(unit_of(recorded.key)) if self.read else None
         if unit is None:
             return
         unit.targets.append(Target(recorded.key, recorded.size, recorded.etag or there.etag, recorded.checksum))
@@ -73,7 +75,7 @@ class Examination:
 
     def lacks(self, key: str) -> None:
         """Take note of an object that cannot be read, so that the rows of its segment are not counted."""
-        if unit := self._unit(unit_of(key)):
+        if self.read and (unit := self._unit(unit_of(key))):
             unit.whole = False
 
     def _unit(self, name: str) -> _Unit | None:
@@ -148,7 +150,7 @@ class Examination:
                 unit.deltas.append(binlog_check.check_delta_log(content, key))
         except BackupDamaged as error:
             unit.whole = False
-            self.findings.append(self.contents.finding(BINLOG, key, str(error)))
+            self.findings.append(self.contents.finding(BINLOG, key, str(error).replace(f" {key!r}", "")))
 
     def _close(self, unit: _Unit, collection: Collection, segment: Segment) -> None:
         if not unit.whole:
