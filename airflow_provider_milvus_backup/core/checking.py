@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from .errors import Cancelled, CheckFailed, ConfigError, MilvusBackupError
+from .patience import Patience
 from .report import Reporter
 
 PASS, WARN, FAIL, SKIP = "PASS", "WARN", "FAIL", "SKIP"
@@ -85,19 +86,21 @@ def run(
     *,
     skip: Mapping[str, str] | None = None,
     lines: list[Line] | None = None,
+    patience: Patience | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[Line]:
     """Run all checks in their order, write each line as soon as it is known, and return them.
 
     :param skip: lines that are left out, and why; what needs them is looked at all the same
     :param lines: where to put the lines, for checks that read the ones before them
+    :param patience: what ends it early: a kill all of it, and the deadline each line that is left
     :param clock: seconds, of any origin
     :raises Cancelled: the run was asked to stop
     """
-    found = [] if lines is None else lines
+    found, patience = [] if lines is None else lines, patience or Patience()
     width = max((len(check.name) for check in checks), default=0)
     for check in checks:
-        line = _line(check, subject, {one.name: one for one in found}, skip or {}, clock)
+        line = _line(check, subject, {one.name: one for one in found}, skip or {}, patience, clock)
         found.append(line)
         write = reporter.warn if line.status in (WARN, FAIL) else reporter.line
         write(f"{line.status:4}  {line.name:{width}}  {line.message}" + (f". Remedy: {line.remedy}" if line.remedy else ""))
@@ -105,7 +108,9 @@ def run(
     return found
 
 
-def _line(check: Check[S], subject: S, earlier: Mapping[str, Line], skip: Mapping[str, str], clock: Callable[[], float]) -> Line:
+def _line(
+    check: Check[S], subject: S, earlier: Mapping[str, Line], skip: Mapping[str, str], patience: Patience, clock: Callable[[], float]
+) -> Line:
     if check.name in skip:
         return Line(check.name, SKIP, skip[check.name])
     for need in check.needs:
@@ -113,6 +118,7 @@ def _line(check: Check[S], subject: S, earlier: Mapping[str, Line], skip: Mappin
             return Line(check.name, SKIP, f"not checked because {need} {'failed' if earlier[need].status == FAIL else 'was not checked'}")
     started, passing = clock(), False
     try:
+        patience.check(f"{check.name} was about to be checked")
         finding = check.look(subject)
     except Cancelled:
         raise

@@ -59,7 +59,7 @@ def check(
     subject = Subject.open(settings, reporter, patience, parse_selection(collections))
     server = subject.server
     try:
-        lines = checking.run(CHECKS, subject, reporter, skip=left_out, lines=subject.lines)
+        lines = checking.run(CHECKS, subject, reporter, skip=left_out, lines=subject.lines, patience=patience)
         known = not subject.failed("milvus.login")
         return checking.result(
             lines,

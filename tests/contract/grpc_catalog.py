@@ -31,6 +31,11 @@ class CatalogRpcs(Base):
 
     # ---- databases ---------------------------------------------------------------------------------------------------------
 
+    @rpc(milvus_pb2.AllocTimestampResponse)
+    def AllocTimestamp(self, request: Any, database: str) -> Any:
+        """The hybrid timestamp of this moment."""
+        return milvus_pb2.AllocTimestampResponse(timestamp=self.model.next_ts())
+
     @rpc(milvus_pb2.ListDatabasesResponse)
     def ListDatabases(self, request: Any, database: str) -> Any:
         found = list(self.model.databases.values())
