@@ -155,7 +155,7 @@ class _Run:
         for note in account.notes:
             self.reporter.warn(note)
         self._findings += account.findings
-        examination = Examination(self.contents, self.sample, opened=self.level == BINLOGS)
+        examination = Examination(self.contents, self.sample, read=self.level != OBJECTS, opened=self.level == BINLOGS)
         with self.reporter.phase("Compare"):
             self._compare(found, directory, examination)
         if self.level != OBJECTS and account.backup:
