@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from . import layout, undoing
 from .ends import Ends
-from .errors import MilvusBackupError
+from .errors import MilvusBackupError, TakenOver
 from .lease import Owner
 from .names import short_id
 from .patience import Patience
@@ -47,20 +47,28 @@ def clean(run: RestoreRun) -> Iterator[None]:
 
 def _throw_away(run: RestoreRun, state: RestoreState, grace: float) -> None:
     """Never raises: it runs while another error may be on its way."""
-    if not state.undone and not undoing.undo(run.ends, run.states, state, "the drill is over", grace):
-        return  # another process has gone on with this drill, and sees to it
-    forget(run, state)
+    if not state.undone:
+        undoing.undo(run.ends, run.states, state, "the drill is over", grace)
     undoing.sweep(run.ends, state)
 
 
-def forget(run: RestoreRun, state: RestoreState) -> None:
-    """Remove the state of a drill that has left nothing; where it has, a later one finds it by its state."""
-    if state.left:
-        run.ends.reporter.warn(undoing.what_is_left(state))
+def close(run: RestoreRun) -> None:
+    """End a drill whose collections were thrown away: its leases first, its state last, for by that a later one finds all there was.
+
+    The state of a drill that could not drop everything stays.
+    """
+    run.close()
+    state = run.state
+    if state is None or not state.undone:
+        return
+    if state.left or state.databases:
+        run.ends.reporter.warn(f"{undoing.what_is_left(state)}. The next drill of this task sees to it")
         return
     try:
         run.states.save(state)  # refused when another process has gone on with it
         run.states.forget(state)
+    except TakenOver as error:
+        run.ends.reporter.line(str(error))
     except MilvusBackupError as error:
         run.ends.reporter.warn(f"could not remove the state of drill {state.restore_id}: {error}")
 
@@ -71,28 +79,26 @@ def clean_earlier(settings: Settings, reporter: Reporter, patience: Patience, ow
     What cannot be undone now is left to the next drill; the log says so.
     """
     own = short_id(drill_id)
-    # Undoing changes how patient its ends are.
-    ends = Ends.open(settings, reporter, patience)
-    try:
-        for directory in ends.milvus_store.directories(""):
-            short = directory.removeprefix(layout.STAGING)
-            if not directory.startswith(f"{layout.STAGING}{own[:8]}"):
-                continue
-            if short == own or undoing.is_dead(ends, short, undoing.LEFTOVER):
-                with contextlib.closing(RestoreRun(ends, DrillStates(ends.backups, ends.milvus_store), owner, resumable=False)) as run:
-                    _clean_one(run, short)
-                ends = Ends.open(settings, reporter, patience)
-    finally:
-        ends.server.close()
+    store = ObjectStore(settings.milvus_storage, patience)
+    for directory in store.directories(""):
+        if directory.startswith(f"{layout.STAGING}{own[:8]}"):
+            # Each with ends of its own: undoing changes how patient they are.
+            ends = Ends.open(settings, reporter, patience)
+            run = RestoreRun(ends, DrillStates(ends.backups, ends.milvus_store), owner, resumable=False)
+            try:
+                _clean_one(run, directory.removeprefix(layout.STAGING), own)
+            except MilvusBackupError as error:
+                reporter.warn(f"what a drill has left in {directory}/ stays for now: {error}")
+            finally:
+                close(run)
 
 
-def _clean_one(run: RestoreRun, short: str) -> None:
-    try:
-        state = run.states.find(_ANY, short)
-        if state is None or short_id(state.restore_id) != short:
-            return
-        run.ends.reporter.line(f"a drill of backup {state.backup_name!r} has left something; it is thrown away")
+def _clean_one(run: RestoreRun, short: str, own: str) -> None:
+    state = run.states.find(_ANY, short)
+    if state is None or short_id(state.restore_id) != short:
+        return
+    # It died after it had thrown everything away and had given up its lease.
+    over = bool(state.undone) and not (state.left or run.ends.milvus_store.exists(undoing.lease_of(short)))
+    if short == own or over or undoing.is_dead(run.ends, short, undoing.LEFTOVER):
+        run.ends.reporter.line(f"a drill of backup {state.backup_name!r} was not brought to its end; what it has left is thrown away")
         run.abandon(state, "the drill did not live to throw away what it had restored")
-        forget(run, state)
-    except MilvusBackupError as error:
-        run.ends.reporter.warn(f"what an earlier drill has left stays for now: {error}")

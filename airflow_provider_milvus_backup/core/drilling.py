@@ -24,7 +24,7 @@ from .catalog import Catalog, read_catalog
 from .catalog_entry import DRILLED_FILE, CatalogEntry
 from .choosing import choose
 from .drill_checks import CheckResult, CountCheck
-from .drill_cleaning import DrillStates, clean, clean_earlier
+from .drill_cleaning import DrillStates, clean, clean_earlier, close
 from .drill_plan import DrillOptions, DrillPlan
 from .drill_report import DrillReport
 from .ends import Ends
@@ -126,7 +126,7 @@ def drill(
     try:
         return _Drill(run, watch, options, identity, poll_interval).run_it()
     finally:
-        run.close()
+        close(run)
 
 
 @dataclass(slots=True)

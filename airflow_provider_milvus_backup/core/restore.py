@@ -296,7 +296,7 @@ class RestoreRun:
         """
         self._work_on(state)
         if state.undone:
-            undoing.drop_left(self.ends, state)
+            undoing.complete(self.ends, self.states, state)
         else:
             undoing.undo(self.ends, self.states, state, why)
 

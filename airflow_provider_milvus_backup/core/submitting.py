@@ -90,9 +90,14 @@ def _make(ends: Ends, states: StateStore, state: RestoreState, unmade: Sequence[
     for database, source in sorted({target.name.database: target.source.database for target in unmade}.items()):
         if database not in there:
             properties, left_out = databases.to_create(backed_up.get(source, meta.Database(source)))
-            ends.server.create_database(database, properties)
             state.databases.append(database)
-            states.save(state)  # at once, for whoever undoes this restore drops the database by it
+            states.save(state)  # before it is there: a process that dies in between cannot write down that it is its own
+            try:
+                ends.server.create_database(database, properties)
+            except ServerError as error:
+                if not error.unclear:
+                    state.databases.remove(database)  # somebody else's, then
+                raise
             ends.reporter.line(f"created database {database!r}")
             for line in left_out:
                 ends.reporter.warn(line)

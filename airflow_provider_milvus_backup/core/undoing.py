@@ -48,14 +48,22 @@ def undo(ends: Ends, states: StateStore, state: RestoreState, why: str, grace: f
         return False
     except MilvusBackupError as error:
         ends.reporter.warn(f"could not write down that restore {state.restore_id} is undone: {error}")
+    complete(ends, states, state, grace)
+    return True
+
+
+def complete(ends: Ends, states: StateStore, state: RestoreState, grace: float = GRACE) -> None:
+    """Do of an undoing that has begun what is not done yet. Never raises.
+
+    :param grace: seconds to wait for running imports to end
+    """
     # The run may have been stopped or be out of time; undoing has a time of its own.
     ends.server.patience = ends.backups.patience = ends.milvus_store.patience = Patience(timeout=grace + 20)
     _try(ends, "remove staged objects", lambda: remove_staged(ends, state, state.staging))
     until = time.monotonic() + grace
     _try(ends, "drop what was created", lambda: drop_left(ends, state, until))
-    for database in state.databases if not state.left else []:
-        if not any(target.done and target.name.database == database for target in state.targets):
-            _try(ends, f"drop database {database!r}", lambda database=database: ends.server.drop_database(database))  # type: ignore[misc]
+    if not state.left:
+        _try(ends, "drop the databases that were created", lambda: _drop_databases(ends, state))
 
     def write_down() -> None:
         states.save(state)
@@ -63,7 +71,15 @@ def undo(ends: Ends, states: StateStore, state: RestoreState, why: str, grace: f
             states.forget(state)  # it has done nothing
 
     _try(ends, "write down what is left", write_down)
-    return True
+
+
+def _drop_databases(ends: Ends, state: RestoreState) -> None:
+    used = {target.name.database for target in state.targets if target.done}
+    there = ends.server.databases()
+    for database in [database for database in state.databases if database not in used]:
+        if database in there:
+            ends.server.drop_database(database)
+        state.databases.remove(database)
 
 
 def drop_left(ends: Ends, state: RestoreState, until: float = 0.0) -> None:
@@ -106,7 +122,7 @@ def sweep(ends: Ends, state: RestoreState) -> None:
     own = short_id(state.restore_id)
 
     def left_collections() -> Iterable[CollectionName]:
-        for database in {target.name.database for target in state.targets}:
+        for database in {target.name.database for target in state.targets} & set(ends.server.databases()):
             for collection in ends.server.collections(database):
                 name = CollectionName(database, collection)
                 same_task = restore_of(name)[:8] == own[:8]
@@ -121,10 +137,11 @@ def sweep(ends: Ends, state: RestoreState) -> None:
         for directory in ends.milvus_store.directories(""):
             short = directory.removeprefix(layout.STAGING)
             if directory.startswith(f"{layout.STAGING}{own[:8]}") and short != own and is_dead(ends, short, LEFTOVER):
-                # Some stores go on listing a directory that is empty.
-                if keys := [item.key for item in ends.milvus_store.objects(layout.staging_dir(short))]:
-                    removed = ends.milvus_store.delete(keys)
-                    ends.reporter.line(f"removed {removed:,} objects, which a restore that died had left in {directory}/")
+                keys = [item.key for item in ends.milvus_store.objects(layout.staging_dir(short))]
+                if not keys:
+                    continue  # some stores go on listing a directory that is empty
+                removed = ends.milvus_store.delete(keys)
+                ends.reporter.line(f"removed {removed:,} objects, which a restore that died had left in {directory}/")
 
     _try(ends, "remove what earlier restores have left", look)
 

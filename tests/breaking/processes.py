@@ -24,6 +24,8 @@ import boto3
 
 from airflow_provider_milvus_backup.core import deleting
 from airflow_provider_milvus_backup.core.backup import BackupRun
+from airflow_provider_milvus_backup.core.drill_plan import DrillOptions
+from airflow_provider_milvus_backup.core.drilling import drill
 from airflow_provider_milvus_backup.core.lease import Owner
 from airflow_provider_milvus_backup.core.patience import Patience
 from airflow_provider_milvus_backup.core.report import Reporter
@@ -58,7 +60,8 @@ class Task:
     arguments: dict[str, Any] = field(default_factory=dict)
     restore_id: str = ""
     owner: tuple[str, int, int] = ("dag/run/task/-1", 0, 1)
-    #: ``delete``: the backup of this name; ``retention``: the arguments are its policy. Milvus is not asked.
+    #: ``drill``: its id is the ``restore_id``. ``delete``: the backup of this name; ``retention``: the arguments are its policy; for these
+    #: Milvus is not asked.
     verb: str = ""
     #: How many objects a process of its own deletes with one request.
     page: int = deleting.PAGE
@@ -75,6 +78,8 @@ class Task:
         storage, backups = (S3Location(bucket, root, session, endpoint_url=url) for bucket, root in (self.storage, self.backups))
         settings = Settings(MilvusAddress(*self.milvus), storage, backups, concurrency=CONCURRENCY)
         reporter, patience, owner = Reporter(log), Patience(timeout=SECONDS), Owner(*self.owner)
+        if self.verb == "drill":
+            return drill(settings, DrillOptions(self.name, **self.arguments), owner, reporter, patience, self.restore_id, 0.5)
         if self.verb == "delete":
             return deleting.delete(ObjectStore(backups, patience), self.name, owner, reporter).to_dict()
         if self.verb == "retention":
