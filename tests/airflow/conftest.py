@@ -63,7 +63,7 @@ def _has(part: str) -> bool:
 
 collect_ignore = []
 if not _has("api_fastapi"):  # the REST API by which `airflow standalone` is driven came with Airflow 3
-    collect_ignore += ["test_real_triggerer.py", "test_real_kills.py"]
+    collect_ignore += ["test_real_triggerer.py", "test_real_kills.py", "test_real_freshness.py"]
 if not _has("sdk/bases/resumablejobmixin.py"):  # came with the state store of tasks, in Airflow 3.3
     collect_ignore += ["test_task_state_store.py"]
 

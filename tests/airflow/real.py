@@ -89,20 +89,21 @@ class RealAirflow:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
-    def run(self, dag_id: str, conf: Mapping[str, Any]) -> DagRun:
+    def run(self, dag_id: str, conf: Mapping[str, Any], task_id: str = "restore") -> DagRun:
         """Start a run of a DAG."""
         until(lambda: any(dag["dag_id"] == dag_id for dag in self.airflow.call("GET", "/dags")["dags"]), f"{dag_id} is parsed")
         run_id = self.airflow.call("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": dict(conf)})["dag_run_id"]
-        return DagRun(self, dag_id, run_id)
+        return DagRun(self, dag_id, run_id, task_id)
 
 
 @dataclass
 class DagRun:
-    """One run of a DAG with one task, ``restore``."""
+    """One run of a DAG with one task."""
 
     real: RealAirflow
     dag_id: str
     run_id: str
+    task_id: str
 
     @property
     def path(self) -> str:
@@ -111,7 +112,7 @@ class DagRun:
 
     def task(self) -> dict[str, Any]:
         """Return the task instance as the REST API tells it."""
-        answer: dict[str, Any] = self.real.airflow.call("GET", f"{self.path}/taskInstances/restore")
+        answer: dict[str, Any] = self.real.airflow.call("GET", f"{self.path}/taskInstances/{self.task_id}")
         return answer
 
     def until(self, *states: str) -> dict[str, Any]:
@@ -127,20 +128,20 @@ class DagRun:
 
     def mark_failed(self) -> None:
         """Mark the task failed, as the button does."""
-        self.real.airflow.call("PATCH", f"{self.path}/taskInstances/restore", {"new_state": "failed"})
+        self.real.airflow.call("PATCH", f"{self.path}/taskInstances/{self.task_id}", {"new_state": "failed"})
 
     def clear(self) -> None:
         """Clear the task, as the button does."""
-        body = {"dry_run": False, "dag_run_id": self.run_id, "task_ids": ["restore"], "only_failed": False, "reset_dag_runs": True}
+        body = {"dry_run": False, "dag_run_id": self.run_id, "task_ids": [self.task_id], "only_failed": False, "reset_dag_runs": True}
         self.real.airflow.call("POST", f"/dags/{self.dag_id}/clearTaskInstances", body)
 
     def result(self) -> Any:
         """Return what the task returned."""
-        return self.real.airflow.call("GET", f"{self.path}/taskInstances/restore/xcomEntries/return_value")["value"]
+        return self.real.airflow.call("GET", f"{self.path}/taskInstances/{self.task_id}/xcomEntries/return_value")["value"]
 
     def log(self, try_number: int) -> str:
         """Return the log of a try."""
-        content = self.real.airflow.call("GET", f"{self.path}/taskInstances/restore/logs/{try_number}?full_content=true")["content"]
+        content = self.real.airflow.call("GET", f"{self.path}/taskInstances/{self.task_id}/logs/{try_number}?full_content=true")["content"]
         return "\n".join(str(line) for line in content)
 
 
@@ -150,7 +151,7 @@ def real_airflow(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iter
     home = tmp_path_factory.mktemp("standalone")
     dags = home / "dags"
     dags.mkdir()
-    for path in (dag_runs.EXAMPLES / "milvus_backup_and_restore.py", dag_runs.DAGS / "kills.py"):
+    for path in (dag_runs.EXAMPLES / "milvus_backup_and_restore.py", dag_runs.DAGS / "kills.py", dag_runs.DAGS / "watches.py"):
         (dags / path.name).symlink_to(path)
     silent = threading.Event()
 
