@@ -103,6 +103,8 @@ def delete(
             for parts in PARTS:
                 removal.remove(parts)
             removal.tell_strays()
+            if bucket.can:
+                reporter.line(f"bucket {store.location.bucket!r} keeps versions: space is free when a lifecycle rule has removed those")
     finally:
         lease.give_up()
         store.patience.failure = None  # the lease of this backup says nothing about the next one

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -209,3 +211,10 @@ def test_the_names_are_unique_and_needs_come_before_who_needs_them() -> None:
 
 def test_numbers_of_each_status() -> None:
     assert told(ran(Check("a", finds(PASS)), Check("b", finds(FAIL)), Check("c", finds(PASS), ("b",)))) == "1 PASS, 0 WARN, 1 FAIL, 1 SKIP"
+
+
+def test_the_page_has_every_line_in_its_order_and_no_other() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "check.md").read_text()
+    assert tuple(re.findall(r"(?m)^\| `([a-z_.]+)` \|", page)) == NAMES
+    for name in (*ONLY_RESTORES, *ONLY_RBAC):
+        assert page.count(f"`{name}`") >= (2 if name in ONLY_RESTORES else 1)
