@@ -199,7 +199,7 @@ class Reading:
                 chunks.append(content)
             if digest:
                 await self._digested(digest, content)
-        outcome = Outcome(target, content=b"".join(chunks) if self.whole else None, part=part)
+        outcome = Outcome(target, content=_joined(chunks) if self.whole else None, part=part)
         if length != target.size:
             outcome.kind, outcome.detail, outcome.part = CONTENT, f"has {length:,} bytes instead of {target.size:,}", 0
             return outcome
@@ -234,3 +234,7 @@ class Reading:
             await asyncio.sleep(min(pause, 0.5))
             self._check_stopped()
             pause -= 0.5
+
+
+def _joined(chunks: list[bytes]) -> bytes:
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)

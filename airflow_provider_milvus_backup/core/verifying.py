@@ -230,14 +230,14 @@ class _Run:
 
     def _read(self, found: Verification, examination: Examination) -> None:
         examination.choose()
-        if self.level == CHECKSUMS and not (self.account.md5 or examination.has_checksums):
+        total = examination.total
+        if self.level == CHECKSUMS and total[0] and not (self.account.md5 or examination.has_checksums):
             raise ConfigError(
                 f"level {CHECKSUMS!r} proves nothing about backup {self.name!r}: the ETags of {self.store.location} are not made of the "
                 f"content, and no checksums are known of it. Use {BINLOGS!r}, which opens the files, or {OBJECTS!r}"
             )
         if self.level == BINLOGS and self.contents.backup.format == meta.SNAPSHOT:
             self.reporter.warn("this backup is in snapshot format: its files are read and compared, but not opened")
-        total = examination.total
         reading = Reading(self.store, self.name, self.pace, self.reporter, whole=self.level == BINLOGS, md5=self.account.md5)
         with self.reporter.phase("Read"):
             reading.run(examination.targets(), examination.see, total)
