@@ -16,8 +16,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from itertools import islice
@@ -46,6 +49,8 @@ MISSING = "missing"
 QUIET = timedelta(minutes=10)
 #: Keys of one request, as S3 allows.
 PAGE = 1000
+#: Such requests at once. S3 counts keys, and becomes too busy at some thousands a second.
+AT_ONCE = 4
 #: Answers for a single object that pass.
 _PASSING = {"InternalError", "SlowDown", "ServiceUnavailable", "OperationAborted", "RequestTimeout"}
 
@@ -188,6 +193,7 @@ class _Removal:
         self.store, self.name, self.lease, self.reporter = store, name, lease, reporter
         self.directory = layout.backup_dir(store.location.root_path, name)
         self.objects = self.bytes = 0
+        self._counting = threading.Lock()
         self._client = store.boto3_client()
         self._client.meta.events.register("before-sign.s3.DeleteObjects", _with_md5)
 
@@ -214,13 +220,18 @@ class _Removal:
     def remove(self, parts: Iterable[str]) -> None:
         """Delete everything in some of the backup's directories, but for the lease; what is refused stops it behind these."""
         refused: dict[str, str] = {}
-        for part in parts:
-            listed = (item for item in self.store.objects(f"{self.directory}{part}/") if item.key != self.lease.key)
+        running = deque[Future[dict[str, str]]]()
+        listed = (item for part in parts for item in self.store.objects(f"{self.directory}{part}/") if item.key != self.lease.key)
+        with ThreadPoolExecutor(AT_ONCE, "delete") as pool:
             for page in _pages(item for item in listed if item.key.startswith(self.directory)):
+                if len(running) == AT_ONCE:
+                    refused |= running.popleft().result()
                 self.store.patience.check(f"backup {self.name!r} was deleted; it is no longer listed, delete it again to go on")
                 self.lease.confirm()  # another backup may have taken the name
-                refused |= self._try(page)
+                running.append(pool.submit(self._try, page))
                 self.reporter.progress(f"deleted {self.objects:,} objects, {written(self.bytes)}, of backup {self.name!r}")
+            for left in running:
+                refused |= left.result()
         if refused:
             raise self._denied(refused, "The backup is no longer listed; delete it again when they may go")
 
@@ -266,8 +277,9 @@ class _Removal:
             again = bool(busy) and backoff.again(f"{len(busy):,} objects could not be deleted")
             refused |= {key: f"{e.get('Code')}: {e.get('Message', '')}" for key, e in errors.items() if not (again and key in busy)}
             gone = [key for key in left if key not in errors]
-            self.objects += len(gone)
-            self.bytes += sum(sizes[key] for key in gone)
+            with self._counting:
+                self.objects += len(gone)
+                self.bytes += sum(sizes[key] for key in gone)
             left = busy if again else []
         return refused
 
