@@ -31,6 +31,7 @@ from .ends import Ends
 from .errors import (
     BackupDamaged,
     BackupInUse,
+    BackupNotFound,
     DrillFailed,
     ImportFailed,
     MilvusBackupError,
@@ -166,10 +167,17 @@ class _Drill:
         return report.to_dict()
 
     def _choose(self) -> tuple[Catalog, CatalogEntry]:
-        options = self.options
-        # An unfinished one is of interest where it is named, and costs more to look at.
-        catalog = read_catalog(self.ends.backups, options.name_pattern, unfinished=not options.chooses)
-        entry = choose(catalog.entries, options.backup_name, catalog.now, options.rng())
+        options, store = self.options, self.ends.backups
+        if options.chooses:
+            catalog = read_catalog(store, options.name_pattern)
+        else:
+            catalog = read_catalog(store, options.backup_name, unfinished=True)
+            catalog = catalog if catalog.entries else read_catalog(store)  # for the error, which says what there is
+        try:
+            entry = choose(catalog.entries, options.backup_name, catalog.now, options.rng())
+        except BackupNotFound as error:
+            among = f" (among those that name_pattern {options.name_pattern!r} fits)" if options.name_pattern else ""
+            raise BackupNotFound(f"{error}{among}") from None
         moment = f" of {entry.time.isoformat(timespec='seconds')}" if entry.time else ""
         self.watch.line(f"backup {entry.name!r}{moment} is drilled")
         return catalog, entry

@@ -229,7 +229,10 @@ def judge(
         except BackupError as error:
             warnings.append(f"backup {entry.name!r} does not count: {error}")
             continue
-        for name in [name for name in unsettled if name in held]:
+        counting = held & _drilled(entry, held) if policy.level == DRILL else held
+        for name in unsettled.keys() & (held - counting):
+            why.setdefault(name, f"{entry.name!r} does not count: its last drill left the collection out")
+        for name in [name for name in unsettled if name in counting]:
             del unsettled[name]
             judged.append(_held(name, entry, due, now, why.get(name, "")))
     unseen = f"the collections of backups older than the {DEEP} newest late ones were not looked at" if skipped else ""
@@ -266,6 +269,12 @@ def _refused(entry: CatalogEntry, level: str | None, now: dt.datetime) -> str:
     if done not in VERIFICATIONS or VERIFICATIONS.index(done) < VERIFICATIONS.index(level):
         return f"it was verified at level {done!r} only"
     return ""
+
+
+def _drilled(entry: CatalogEntry, held: set[str]) -> set[str]:
+    """Return the collections that the last drill has restored."""
+    found = (entry.drilled or {}).get("collections")
+    return held if found is None else set(found)
 
 
 def _held(name: str, entry: CatalogEntry, due: dt.datetime, now: dt.datetime, why: str) -> Judgement:

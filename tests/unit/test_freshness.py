@@ -194,6 +194,15 @@ def test_what_was_not_verified_is_late_behind_what_was(level: str) -> None:
     assert "old in 'verified', 4 h 00 min late ('new' does not count: it was not verified)" in report.message
 
 
+def test_a_drill_counts_for_the_collections_that_it_has_restored() -> None:
+    drilled = {"ok": True, "time": NOW.isoformat(), "seconds": 7.5, "collections": [DOCS]}
+    some, whole = entry("some", 1, DOCS, TAGS, drilled=drilled), entry("whole", 2, TAGS, drilled={**drilled, "collections": None})
+    report = judged([some, whole], [DOCS, TAGS], level="drill")
+    assert statuses(report) == {DOCS: (FRESH, "some"), TAGS: (FRESH, "whole")}
+    assert "its last drill left the collection out" in judged([some], [TAGS], level="drill").message
+    assert not judged([replace(some, drilled={**drilled, "ok": False})], level="drill").fresh
+
+
 # ---- backups that do not name their collections ----------------------------------------------------------------------------------
 
 
