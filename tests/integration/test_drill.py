@@ -168,7 +168,7 @@ def test_a_drill_that_is_killed_throws_away_what_it_has_made(drills: Drills) -> 
 def test_a_collection_that_only_looks_like_one_of_a_drill_is_left_alone(drills: Drills) -> None:
     theirs = drills.b.create(data.docs("zoo_many_drill"), range(5))
     inside = drills.b.contents(theirs.name)
-    with pytest.raises(TargetExists, match=r"default.zoo_many_drill already exists.*leaves alone what it has not made: choose another suffix"):
+    with pytest.raises(TargetExists, match=r"default.zoo_many_drill already exists.*leaves alone what it has not made: choose another"):
         drills.drill("zoo", collections=MANY)
     assert drills.b.contents(theirs.name) == inside
     drills.b.drop(theirs.name)
@@ -177,11 +177,11 @@ def test_a_collection_that_only_looks_like_one_of_a_drill_is_left_alone(drills: 
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
-        ({"checks": [{"collection": "zoo_nany", "expression": "id > 0", "count": 1}]}, ConfigError, r"checks\[0\]: .*did you mean .*zoo_many"),
+        ({"checks": [{"collection": "zoo_nany", "expression": "id > 0", "count": 1}]}, ConfigError, r"checks\[0\]: .*mean .*zoo_many"),
         ({"checks": [{"collection": MANY, "expresion": "id > 0"}]}, ConfigError, r"checks\[0\] has the unknown key 'expresion'"),
         ({"collections": "zoo_empty", "checks": [{"collection": MANY, "expression": "id > 0", "count": 1}]}, ConfigError, "is drilled"),
         ({"suffix": ""}, ConfigError, "suffix '': a drill needs one"),
-        ({"backup_name": "random:1h", "name_pattern": "no_such_*"}, BackupNotFound, r"no backups at all \(among those that name_pattern 'no_"),
+        ({"backup_name": "random:1h", "name_pattern": "no_such_*"}, BackupNotFound, r"no backups at all \(among those that name_pattern"),
         ({"backup_name": "zoe"}, BackupNotFound, r"there is no backup 'zoe'; there .*zoo \(complete"),
     ],
 )
@@ -218,7 +218,7 @@ def test_a_backup_that_may_only_be_read_is_drilled_and_the_log_says_what_is_not_
     assert any("the catalog does not show this drill" in line for line in drills.log.lines)
 
 
-def test_a_sample_is_drawn_anew_for_every_seed_and_holds_what_checks_are_about(drills: Drills) -> None:
+def test_a_sample_holds_what_checks_are_about(drills: Drills) -> None:
     check = {"collection": str(data.EMPTY.name), "expression": "id >= 0", "count": 0}
     found = drills.drill("latest", name_pattern="zoo", sample=2, seed="of this run", load="never", checks=[check])
     names = [one["name"] for one in found["collections"]]
