@@ -113,10 +113,10 @@ def multipart(subject: Subject) -> Finding:
     told = f"; {abandoned} uploads of killed checks were given up" if abandoned else ""
     if subject.proof is not None and subject.proof.size > 1 and _copied(subject, "in_parts", multipart_threshold=1).mode == "server-side":
         return Finding(PASS, f"large objects can be copied in parts{told}")
-    key, s3 = subject.probe("upload"), store.boto3_client()
+    key = subject.probe("upload")
     with store.explained(f"upload {key!r} in parts to"):
-        upload = s3.create_multipart_upload(Bucket=store.location.bucket, Key=key)["UploadId"]
-        s3.abort_multipart_upload(Bucket=store.location.bucket, Key=key, UploadId=upload)
+        upload = store.s3.create_multipart_upload(Bucket=store.location.bucket, Key=key)["UploadId"]
+        store.s3.abort_multipart_upload(Bucket=store.location.bucket, Key=key, UploadId=upload)
     return Finding(PASS, f"large objects can be uploaded in parts{told}")
 
 
@@ -164,13 +164,13 @@ def remove(subject: Subject) -> None:
 
 def _abort(store: ObjectStore, prefix: str) -> int:
     """Give up uploads of killed runs below a prefix; returns how many there were. A store that cannot list them has none."""
-    s3, before = store.boto3_client(), datetime.now(timezone.utc) - LEFT
+    before = datetime.now(timezone.utc) - LEFT
     try:
         with store.explained(f"list uploads below {prefix!r} in"):
-            found = s3.list_multipart_uploads(Bucket=store.location.bucket, Prefix=prefix).get("Uploads", ())
+            found = store.s3.list_multipart_uploads(Bucket=store.location.bucket, Prefix=prefix).get("Uploads", ())
             old = [upload for upload in found if upload["Initiated"] < before and upload["Key"].startswith(prefix)]
             for upload in old:
-                s3.abort_multipart_upload(Bucket=store.location.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+                store.s3.abort_multipart_upload(Bucket=store.location.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
             return len(old)
     except MilvusBackupError:
         return 0

@@ -97,7 +97,7 @@ def milvus_read(subject: Subject) -> Finding:
     if proof is None:
         return nothing_to("read")
     with store.explained(f"read {proof.key!r} from"):
-        got = store.boto3_client().get_object(Bucket=store.location.bucket, Key=proof.key, Range="bytes=0-0")
+        got = store.s3.get_object(Bucket=store.location.bucket, Key=proof.key, Range="bytes=0-0")
         got["Body"].read()
     return Finding(PASS, f"objects of Milvus's can be read ({proof.key!r}, {written(proof.size)})")
 

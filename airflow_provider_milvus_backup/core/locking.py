@@ -151,7 +151,6 @@ def _is_locked(found: Lock, mode: str, until: datetime) -> bool:
 class _Locker:
     def __init__(self, store: ObjectStore, name: str, mode: str, until: datetime, reporter: Reporter) -> None:
         self.store, self.name, self.mode, self.until, self.reporter = store, name, mode, until, reporter
-        self._s3 = store.boto3_client(max_pool_connections=THREADS)
 
     def all(self) -> int:
         """Lock everything that a restore reads, the commit mark last; returns how many objects that were."""
@@ -186,7 +185,7 @@ class _Locker:
         while True:
             try:
                 with self.store.explained(f"lock {key!r} in"):
-                    self._s3.put_object_retention(Bucket=self.store.location.bucket, Key=key, Retention=kept)
+                    self.store.s3.put_object_retention(Bucket=self.store.location.bucket, Key=key, Retention=kept)
                 return
             except StorageDenied as error:
                 # A lock is never made shorter, so one that is longer is refused.

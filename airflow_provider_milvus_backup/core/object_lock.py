@@ -23,7 +23,7 @@ GOVERNANCE, COMPLIANCE = "GOVERNANCE", "COMPLIANCE"
 MODES = (GOVERNANCE, COMPLIANCE)
 THREADS = 32
 #: What stores say that do not know a request, or whose bucket has nothing of what was asked for.
-_NOTHING = ("NotFoundError", "NoSuchLifecycleConfiguration", "NotImplemented", "MethodNotAllowed", "not found", "InvalidRequest")
+_NOTHING = ("NotFoundError", "NoSuchLifecycleConfiguration", "NotImplemented", "MethodNotAllowed", "not found")
 
 T = TypeVar("T")
 
@@ -96,13 +96,14 @@ def bucket_lock(store: ObjectStore) -> BucketLock:
     found = _asked(store, "Object Lock of", look, BucketLock(False))
     if found is None and is_versioned(store) is False:
         return BucketLock(False)  # without versions there are no locks
-    return found or BucketLock(None, reason=f"the key may not ask for the Object Lock configuration of {store.location}")
+    why = f"the key may not ask for the Object Lock configuration of {store.location}, or the store does not understand"
+    return found or BucketLock(None, reason=why)
 
 
 def lock_of(store: ObjectStore, key: str) -> Lock:
     """Return what keeps an object, as far as the key may see it; raises NotInStorage."""
     with store.explained(f"look for {key!r} in"):
-        found = _client(store).head_object(Bucket=store.location.bucket, Key=key)
+        found = store.s3.head_object(Bucket=store.location.bucket, Key=key)
     until, hold = found.get("ObjectLockRetainUntilDate"), found.get("ObjectLockLegalHoldStatus") == "ON"
     return Lock(found.get("ObjectLockMode", ""), until and until.astimezone(timezone.utc), hold)
 
@@ -151,14 +152,8 @@ def _asked(store: ObjectStore, what: str, look: Callable[[Any, str], T], nothing
     """Return what ``look`` returns; ``nothing`` where the store knows none of it, and None where it does not let that be asked."""
     try:
         with store.explained(f"ask for the {what}"):
-            return look(_client(store), store.location.bucket)
-    except StorageDenied:
-        return None
+            return look(store.s3, store.location.bucket)
     except StorageError as error:
-        if "bucket does not exist" not in str(error) and any(sign in str(error) for sign in _NOTHING):
-            return nothing
-        raise
-
-
-def _client(store: ObjectStore) -> Any:
-    return store.boto3_client(max_pool_connections=THREADS)
+        if error.passing or "bucket does not exist" in str(error):
+            raise
+        return nothing if any(sign in str(error) for sign in _NOTHING) else None

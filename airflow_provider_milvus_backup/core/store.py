@@ -160,7 +160,7 @@ class ObjectStore:
         """Return what :meth:`directories` does, whatever the names are, and what time it is by the store's clock."""
         below = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         asked = {"Bucket": self.location.bucket, "Prefix": below, "Delimiter": "/"}
-        pages = self._repeat(f"list {prefix!r} in", lambda: list(self._boto3.get_paginator("list_objects_v2").paginate(**asked)))
+        pages = self._repeat(f"list {prefix!r} in", lambda: list(self.s3.get_paginator("list_objects_v2").paginate(**asked)))
         return [found["Prefix"][len(below) : -1] for page in pages for found in page.get("CommonPrefixes", ())], _clock(pages[0])
 
     def read(self, key: str, limit: int | None = None) -> bytes:
@@ -255,7 +255,7 @@ class ObjectStore:
         :param part: of an object that was written in parts, this one
         """
         asked = {"Bucket": self.location.bucket, "Key": key, "ChecksumMode": "ENABLED", **({} if part is None else {"PartNumber": part})}
-        return dict(self._repeat(f"look for {key!r} in", lambda: self._boto3.head_object(**asked)))
+        return dict(self._repeat(f"look for {key!r} in", lambda: self.s3.head_object(**asked)))
 
     def exists(self, key: str) -> bool:
         """Return whether the object exists."""
@@ -272,12 +272,13 @@ class ObjectStore:
 
     def times(self, key: str) -> tuple[datetime, datetime]:
         """Return when an object was written and what time it is, both by the store's own clock; raises NotInStorage."""
-        answer = self._repeat(f"look for {key!r} in", lambda: self._boto3.head_object(Bucket=self.location.bucket, Key=key))
+        answer = self._repeat(f"look for {key!r} in", lambda: self.s3.head_object(Bucket=self.location.bucket, Key=key))
         return answer["LastModified"], _clock(answer)
 
     @cached_property
-    def _boto3(self) -> Any:
-        return self.boto3_client()
+    def s3(self) -> Any:
+        """Return the boto3 client of this store for what obstore cannot, always the same one; threads may share it."""
+        return self.boto3_client(max_pool_connections=32)
 
     def delete(self, keys: Iterable[str]) -> int:
         """Delete objects, 1,000 a request; those that do not exist count as deleted. Returns how many were named."""

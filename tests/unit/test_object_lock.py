@@ -9,7 +9,7 @@ import pytest
 from airflow_provider_milvus_backup.core.catalog import describe, read_catalog
 from airflow_provider_milvus_backup.core.catalog_entry import COMPLETE, MARK, CatalogEntry
 from airflow_provider_milvus_backup.core.deleting import apply_policy, delete
-from airflow_provider_milvus_backup.core.errors import NotInStorage, StorageDenied
+from airflow_provider_milvus_backup.core.errors import NotInStorage, StorageDenied, StorageError
 from airflow_provider_milvus_backup.core.holds import check_replaceable
 from airflow_provider_milvus_backup.core.lease import Owner
 from airflow_provider_milvus_backup.core.object_lock import BucketLock, bucket_lock, expires_versions, is_versioned, with_locks
@@ -194,3 +194,13 @@ def test_a_backup_that_is_locked_after_it_was_looked_at_stays() -> None:
         with pytest.raises(StorageDenied, match="locked until"):
             delete(store, "night", ME, Reporter(Lines()), expected=entry, bucket=BucketLock(True))
         assert served.keys == set(backup("night"))
+
+
+def test_a_store_that_answers_nonsense_is_unknown_and_one_that_is_away_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with locking(backup("night")) as (store, served):
+        served.says |= {"object-lock": Answer(400, b"<Error><Code>InvalidArgument</Code></Error>"), "versioning": VERSIONED}
+        assert bucket_lock(store).can is None
+        monkeypatch.setattr(store, "s3", store.boto3_client(retries={"max_attempts": 0}))
+        served.says["object-lock"] = Answer(503, b"<Error><Code>SlowDown</Code></Error>")
+        with pytest.raises(StorageError, match="SlowDown"):
+            bucket_lock(store)
