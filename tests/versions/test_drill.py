@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from airflow_provider_milvus_backup.core import finishing
+from airflow_provider_milvus_backup.core import finishing, undoing
 from airflow_provider_milvus_backup.core.drill_plan import DrillOptions
 from airflow_provider_milvus_backup.core.drilling import drill
-from airflow_provider_milvus_backup.core.errors import DrillFailed
+from airflow_provider_milvus_backup.core.errors import DrillFailed, ImportFailed, WaitTimeout
 from airflow_provider_milvus_backup.core.lease import Owner
 from airflow_provider_milvus_backup.core.patience import Patience
 from airflow_provider_milvus_backup.core.report import Reporter
+from tests.contract.jobs import Fate
 from tests.contract.profiles import PROFILES
 
-from .restoring import deletes
+from .restoring import deletes, segments
 from .test_fidelity_schema import fill
 from .worlds import World
 
 
-def drilled(target: World, source: World | None = None, **options: Any) -> dict[str, Any]:
+def drilled(target: World, source: World | None = None, *, timeout: float = 60, **options: Any) -> dict[str, Any]:
     settings = replace(target.settings, backup_storage=(source or target).settings.backup_storage)
-    return drill(settings, DrillOptions(**options), Owner("d/r/t/-1"), Reporter(target.log), Patience(timeout=60), poll_interval=0.05)
+    return drill(settings, DrillOptions(**options), Owner("d/r/t/-1"), Reporter(target.log), Patience(timeout=timeout), poll_interval=0.05)
 
 
 def left(world: World) -> tuple[set[str], list[str]]:
@@ -71,6 +73,41 @@ def test_a_snapshot_is_drilled_as_well(milvus: Callable[..., World]) -> None:
     before = left(world)
     assert drilled(world)["checks"] == 3
     assert left(world) == before
+
+
+def test_an_import_that_fails_is_a_finding_and_what_it_made_is_dropped(milvus: Callable[..., World]) -> None:
+    world = milvus("2.5.10")
+    segments(world, 2)
+    world.backup()
+    before = left(world)
+    world.model.fates.append(Fate(fail="the file is damaged"))
+    with pytest.raises(ImportFailed, match="the file is damaged"):
+        drilled(world)
+    assert left(world) == before
+    written = json.loads(world.read("backup/nightly/provider/drill.json"))
+    assert (written["ok"], written["collections"]) == (False, [])
+    assert written["error"].startswith("ImportFailed: import job")
+
+
+def test_what_imports_keep_from_being_dropped_is_dropped_by_the_next_drill(
+    milvus: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = milvus("2.5.10")
+    segments(world, 1)
+    world.backup()
+    before = left(world)
+    monkeypatch.setattr(undoing, "GRACE", 0.1)
+    world.model.fates.append(Fate(hang="Importing"))
+    with pytest.raises(WaitTimeout, match="What was created is dropped again"):
+        drilled(world, database="elsewhere", timeout=1.5)
+    assert "elsewhere" in world.model.databases
+    assert world.said("The next drill of this task sees to it")
+    assert "drill.json" not in " ".join(world.keys("backup/nightly/provider"))
+    for job in world.model.jobs.values():
+        job.fate = Fate(fail="aborted")
+    drilled(world, database="elsewhere", load="never")
+    assert left(world) == before
+    assert "elsewhere" not in world.model.databases
 
 
 def test_every_difference_is_told(milvus: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
