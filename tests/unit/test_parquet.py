@@ -98,6 +98,8 @@ def test_columns_and_row_groups() -> None:
 def test_no_rows() -> None:
     assert check(file(b"", {3: number(0), 4: list_of([])})) == 0
     assert check(one_group(b"", [column(0, 0, 0)], 0)) == 0
+    empty = page(b"", 0)
+    assert check(one_group(empty, [column(0, len(empty), 4)], 0)) == 0
 
 
 @pytest.mark.parametrize("crc", [zlib.crc32(b"x" * 50), zlib.crc32(b"x" * 50) - 2**32])
