@@ -9,7 +9,7 @@ import hashlib
 import time
 from collections.abc import Iterator
 
-from airflow_provider_milvus_backup.core import layout, manifest, meta_writer
+from airflow_provider_milvus_backup.core import layout, manifest, meta_writer, raw_schema
 from airflow_provider_milvus_backup.core.inventory import Inventory
 from airflow_provider_milvus_backup.core.lease import Owner
 from airflow_provider_milvus_backup.core.manifest import Recorded
@@ -46,6 +46,7 @@ def keys(found: Backup, root: str) -> dict[str, int]:
 def write(store: ObjectStore, found: Backup) -> None:
     """Write the meta and the manifest of a backup whose objects are there."""
     inventory = Inventory(store, found)
+    store.write(layout.provider_key(BACKUPS, NAME, raw_schema.SCHEMAS_FILE), raw_schema.to_file(found.backup_id, {}))
     for file, content in meta_writer.to_files(found, "files"):
         inventory.add(file, content)
         if file == layout.COMMIT_MARK:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
-from . import layout, manifest, meta, meta_reader
+from . import layout, manifest, meta, meta_reader, raw_schema
 from .catalog_entry import FACTS, MAX_BYTES
 from .errors import BackupDamaged, BackupNotFound, NotInStorage
 from .jsonreader import Node
@@ -17,7 +17,7 @@ from .manifest import MANIFEST_FILE, Manifest
 from .pairing import Contents, pair
 from .reader import MAX_META_BYTES, read_backup
 from .store import ObjectStore, StoredObject
-from .verification import MANIFEST, META, Finding
+from .verification import MANIFEST, META, SCHEMAS, Finding
 
 FULL = layout.META_FILES[0]
 
@@ -58,6 +58,7 @@ def read_account(store: ObjectStore, name: str) -> Account:
     except BackupDamaged as error:
         account.findings.append(Finding(META, f"meta/{layout.COMMIT_MARK}", str(error)))
     _read_manifest(store, name, account)
+    _read_schemas(store, name, account)
     _read_meta(store, name, mark, account)
     return account
 
@@ -91,6 +92,21 @@ def _is_promised(store: ObjectStore, name: str, backup_id: str) -> bool:
         return False
 
 
+def _read_schemas(store: ObjectStore, name: str, account: Account) -> None:
+    key = f"provider/{raw_schema.SCHEMAS_FILE}"
+    try:
+        content = store.read(layout.join(store.location.root_path, name, key), MAX_META_BYTES)
+        if Node.parse(content, raw_schema.SCHEMAS_FILE).string("backup_id") == account.backup_id:
+            raw_schema.from_file(content, account.backup_id)
+        else:
+            account.notes.append("the schemas are of another attempt, which was not finished; a restore goes by the meta alone")
+    except NotInStorage:
+        if account.manifest:
+            account.findings.append(Finding(SCHEMAS, key, "is missing; a restore goes by the meta alone"))
+    except BackupDamaged as error:
+        account.findings.append(Finding(SCHEMAS, key, f"{error}; a restore goes by the meta alone"))
+
+
 def _read_meta(store: ObjectStore, name: str, mark: bytes, account: Account) -> None:
     known = account.manifest.meta if account.manifest else {}
     files, levels = {layout.COMMIT_MARK: mark}, dict[str, bytes]()
@@ -110,6 +126,7 @@ def _read_meta(store: ObjectStore, name: str, mark: bytes, account: Account) -> 
         account.backup = meta_reader.from_files(files if FULL in files else levels)
         if (account.backup.backup_id, account.backup.name) != (account.backup_id, name):
             raise BackupDamaged(f"it is of backup {account.backup.name[:128]!r} with another id or name than {layout.COMMIT_MARK} has")
+        account.notes += account.backup.warnings
         if not known and FULL in files:
             account.findings += _disagreement(account.backup, levels)
     except BackupDamaged as error:

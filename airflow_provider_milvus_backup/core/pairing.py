@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from . import layout, meta, snapshot_plan
 from .manifest import Recorded
 from .store import StoredObject
-from .verification import MANIFEST, Damage, Finding
+from .verification import MANIFEST, SCHEMAS, Damage, Finding
 
 Pair = tuple[Recorded | None, StoredObject | None]
 
@@ -100,7 +100,7 @@ class Contents:
         """
         segments: dict[int, set[int]] = {}
         for one in findings:
-            if one.kind == MANIFEST:  # nothing that a restore needs
+            if one.kind in (MANIFEST, SCHEMAS):  # nothing that a restore cannot do without
                 continue
             segments.setdefault(one.collection_id, set()).add(one.segment_id)
         damaged = set(segments)

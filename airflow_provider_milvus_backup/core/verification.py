@@ -26,7 +26,7 @@ OBJECTS, CHECKSUMS, BINLOGS = "objects", "checksums", "binlogs"
 LEVELS = (OBJECTS, CHECKSUMS, BINLOGS)
 
 #: What can be wrong with a backup.
-META, MANIFEST = "meta", "manifest"
+META, MANIFEST, SCHEMAS = "meta", "manifest", "schemas"
 MISSING, SIZE, CHANGED, EXTRA = "missing", "size", "changed", "extra"
 UNREADABLE, CONTENT, BINLOG, ROWS = "unreadable", "content", "binlog", "rows"
 
@@ -40,9 +40,9 @@ _SEGMENTS = 10_000
 class Finding:
     """One thing that is wrong.
 
-    :param kind: ``meta`` or ``manifest``: the file cannot be read, or is not the one that was written; of an object ``missing``, ``size``,
-        ``changed`` (written again since the backup), ``extra`` (Milvus would import it, too), ``unreadable``, ``content`` (not the bytes
-        that were backed up), ``binlog`` (not what Milvus writes); ``rows``: the rows of a segment's files are not those of the meta
+    :param kind: ``meta``, ``manifest`` or ``schemas``: a file cannot be read, or is not the one that was written; of an object ``missing``,
+        ``size``, ``changed`` (written again since the backup), ``extra`` (a restore would import it, too), ``unreadable``, ``content`` (not
+        the bytes that were backed up), ``binlog`` (not what Milvus writes); ``rows``: the logs of a segment do not fit together, or the meta
     :param key: of the object, below the backup's directory; of a segment its directory
     :param detail: what was found and what was expected
     :param collection_id: 0 where it concerns the whole backup

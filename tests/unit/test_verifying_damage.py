@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_milvus_backup.core import manifest as manifests
+from airflow_provider_milvus_backup.core import raw_schema
 from airflow_provider_milvus_backup.core.digests import PartsMd5
 from airflow_provider_milvus_backup.core.errors import (
     BackupDamaged,
@@ -19,6 +20,7 @@ from tests.unit.verified_backups import ID, NAME, VerifiedStore, kinds, serving,
 
 KEY = "binlogs/insert_log/10/11/13/13/100/13100"
 DELTA = "binlogs/delta_log/10/11/12/12/12900"
+SCHEMAS = "provider/schemas.json"
 MANIFEST, FULL, MARK = "provider/manifest.json", "meta/full_meta.json", "meta/backup_meta.json"
 VERIFIED = f"{BACKUPS}/{NAME}/provider/verified.json"
 
@@ -151,6 +153,34 @@ def test_a_manifest_that_is_lost_or_not_the_one_that_was_written_is_a_finding(co
         assert (found.compared_with, found.intact) == ("meta", ["default.c10", "default.c20"])
         with pytest.raises(BackupDamaged, match=r"whole and can be restored: default\.c10, default\.c20"):
             found.check()
+
+
+@pytest.mark.parametrize(("content", "said"), [(None, "is missing"), (b"{", "not readable JSON"), (b'{"backup_id":"an-id"}', "version")])
+def test_schemas_that_are_lost_are_a_finding_that_leaves_collections_whole(content: bytes | None, said: str) -> None:
+    with serving() as (store, served):
+        if content is None:
+            served.remove(SCHEMAS)
+        else:
+            served.change(SCHEMAS, content)
+        (finding,) = verified(store).findings
+        assert (finding.kind, finding.key, said in finding.detail) == ("schemas", SCHEMAS, True)
+        assert verified(store).intact == ["default.c10", "default.c20"]
+
+
+def test_schemas_of_an_attempt_that_was_not_finished_are_told_and_no_damage() -> None:
+    with serving() as (store, served):
+        log = Lines()
+        served.change(SCHEMAS, raw_schema.to_file("another", {}))
+        assert verified(store, log=log).ok
+        assert any("schemas are of another attempt" in line for line in log.lines)
+
+
+def test_what_the_reader_of_the_meta_could_not_recover_is_told() -> None:
+    with serving(manifest=False) as (store, served):
+        log = Lines()
+        served.remove(FULL)
+        verified(store, log=log)
+        assert any("full_meta.json is missing: deletes kept in L0 segments may be lost" in line for line in log.lines)
 
 
 def test_a_backup_from_before_there_were_manifests_is_not_blamed_for_having_none() -> None:

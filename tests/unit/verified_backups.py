@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
-from airflow_provider_milvus_backup.core import layout, meta_writer
+from airflow_provider_milvus_backup.core import layout, meta_writer, raw_schema
 from airflow_provider_milvus_backup.core.digests import digest
 from airflow_provider_milvus_backup.core.inventory import Inventory
 from airflow_provider_milvus_backup.core.lease import Owner
@@ -158,6 +158,7 @@ def write(store: ObjectStore, *, manifest: bool = True, data: bool = True, name:
     backup = backup_of(objects, name)
     inventory = Inventory(store, backup)
     if manifest:
+        store.write(f"{directory}provider/{raw_schema.SCHEMAS_FILE}", raw_schema.to_file(ID, {}))
         store.write(f"{directory}provider/catalog.json", json.dumps({"version": 1, "backup_id": ID, "manifest": True}).encode())
     for file, content in meta_writer.to_files(backup, "files"):
         inventory.add(file, content)
