@@ -212,7 +212,7 @@ def judge(
     for entry in newest_first(list(entries)):
         if not unsettled:
             break
-        old = entry.time is None or entry.time < due
+        old = entry.time is not None and entry.time < due
         if refused := _refused(entry, policy.level, now):
             for name in unsettled.keys() & set(entry.collections or ()):
                 why.setdefault(name, f"{entry.name!r} does not count: {refused}")

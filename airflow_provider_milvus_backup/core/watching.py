@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 
 from .catalog import describe, read_catalog
 from .catalog_entry import COMPLETE, OFFICIAL, CatalogEntry
-from .errors import BackupDamaged, ServerError, ServerUnreachable
+from .errors import BackupDamaged, BackupError, ServerError, ServerUnreachable
 from .freshness import FreshnessPolicy, FreshnessReport, judge
 from .names import CollectionName, restore_of, select
 from .raw_schema import is_external
@@ -42,6 +42,8 @@ class Watch:
         self.store, self.server, self.policy, self.database, self.reporter = store, server, policy, database, reporter
         self.remembered: Remembered = {} if remembered is None else remembered
         self._warnings: list[str] = []
+        #: Those that could not be relied on in this look.
+        self._broken: dict[tuple[str, str], BackupError] = {}
 
     def look(self) -> FreshnessReport:
         """Look once, and tell the log what is late.
@@ -51,11 +53,13 @@ class Watch:
         :raises StorageError: the backups cannot be listed
         """
         self._warnings.clear()
+        self._broken.clear()
         live, away = self._live()
         catalog = read_catalog(self.store, self.policy.name_pattern)
         found = judge(self.policy, catalog.entries, map(str, live), catalog.now, self._contents)
-        if missing := set() if away else {name for name in live if str(name) in set(found.missing)}:
-            born, gone = self._born(missing)
+        missing = set(found.missing)
+        if missing and not away:
+            born, gone = self._born(name for name in live if str(name) in missing)
             there = [str(name) for name in live if name not in gone]
             found = judge(self.policy, catalog.entries, there, catalog.now, self._contents, born)
         found.warnings[:0] = self._warnings
@@ -99,14 +103,23 @@ class Watch:
 
     def _contents(self, entry: CatalogEntry) -> Collection[str]:
         key = entry.name, entry.backup_id
+        if key in self._broken:
+            raise self._broken[key]
         if key not in self.remembered:
-            found = describe(self.store, entry.name)
-            if found["state"] != COMPLETE or found["collection_names"] is None or found["backup_id"] != entry.backup_id:
-                raise BackupDamaged(found["reason"] or "it was replaced while it was looked at")
-            if entry.tool == OFFICIAL and not found["objects"]:
-                raise BackupDamaged("it holds no data; milvus-backup does not record whether it was made without (meta_only)")
-            self.remembered[key] = frozenset(found["collection_names"])
+            try:
+                self.remembered[key] = self._read(entry)
+            except BackupError as error:
+                self._broken[key] = error
+                raise
         return self.remembered[key]
+
+    def _read(self, entry: CatalogEntry) -> Collection[str]:
+        found = describe(self.store, entry.name)
+        if found["state"] != COMPLETE or found["collection_names"] is None or found["backup_id"] != entry.backup_id:
+            raise BackupDamaged(found["reason"] or "it was replaced while it was looked at")
+        if entry.tool == OFFICIAL and not found["objects"]:
+            raise BackupDamaged("it holds no data; milvus-backup does not record whether it was made without (meta_only)")
+        return frozenset(found["collection_names"])
 
     def _tell(self, found: FreshnessReport) -> None:
         for warning in found.warnings:

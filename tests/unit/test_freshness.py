@@ -155,6 +155,12 @@ def test_those_that_name_no_collection_and_cannot_be_relied_on_are_warned_of_whi
     assert report.warnings == ["backup 'a' does not count: it is unreadable: denied"]
 
 
+def test_one_that_the_store_does_not_show_at_all_is_warned_of_where_something_is_late() -> None:
+    hidden = CatalogEntry("hidden", UNREADABLE, "denied")
+    assert judged([hidden, entry("older", 40, TAGS)]).warnings == ["backup 'hidden' does not count: it is unreadable: denied"]
+    assert judged([hidden, entry("young", 1)]).warnings == [], "where everything is fresh it would not have been missed"
+
+
 def test_a_backup_that_is_being_restored_counts() -> None:
     assert judged([entry("read", 1, leases=["dag/run/restore/-1"])]).fresh
 

@@ -141,6 +141,7 @@ def test_an_official_backup_that_cannot_be_read_or_is_without_data_does_not_coun
     assert statuses(report) == {str(name): (MISSING, "")}
     assert ["holds no data" in warning for warning in sorted(report.warnings)] == [False, True]
     assert min(report.warnings).startswith("backup 'broken' does not count: full_meta.json")
+    assert sum("full_meta.json" in target for target in there.served.asked) == 2, "each is read once in a look"
 
 
 # ---- when somebody is away ---------------------------------------------------------------------------------------------------------
