@@ -290,6 +290,21 @@ def test_the_deadline_ends_the_wait_while_nothing_can_be_looked_at(looks: list[A
     assert fired(trigger(deadline=1.0)) == {"status": "timeout", "message": "away", "deadline": 1.0}
 
 
+def test_the_event_comes_late_enough_for_airflow_to_have_seen_the_deferral(looks: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    now = iter([0.0, 1.0, 2.0, 3.0])
+    monkeypatch.setattr(imports, "EARLIEST", 8.0)
+    monkeypatch.setattr(triggers.asyncio, "sleep", sleep)
+    monkeypatch.setattr(triggers, "time", SimpleNamespace(time=lambda: 0.0, monotonic=lambda: next(now)))
+    looks += [True]
+    assert fired(trigger())["status"] == "success"
+    assert pauses == [5.0], "three seconds had passed"
+
+
 def test_the_loop_goes_on_while_a_look_lasts(looks: list[Any]) -> None:
     looking, beaten = threading.Event(), threading.Event()
 
