@@ -42,7 +42,8 @@ class Finding:
 
     :param kind: ``meta``, ``manifest`` or ``schemas``: a file cannot be read, or is not the one that was written; of an object ``missing``,
         ``size``, ``changed`` (written again since the backup), ``extra`` (a restore would import it, too), ``unreadable``, ``content`` (not
-        the bytes that were backed up), ``binlog`` (not what Milvus writes); ``rows``: the logs of a segment do not fit together, or the meta
+        the bytes that were backed up), ``binlog`` (not what Milvus writes); ``rows``: the logs of a segment fit neither each other nor the
+        meta
     :param key: of the object, below the backup's directory; of a segment its directory
     :param detail: what was found and what was expected
     :param collection_id: 0 where it concerns the whole backup
