@@ -51,6 +51,12 @@ def test_a_made_up_delta_log_is_counted() -> None:
     assert count_rows(b"PAR1" + FOOTER + struct.pack("<I", len(FOOTER)) + b"PAR1", "key") == 7
 
 
+def test_a_file_that_is_no_delta_log_is_refused() -> None:
+    for content in (b"", b"102 ...", b"\0" + delta_log(FOOTER)):
+        with pytest.raises(BackupDamaged, match="the magic number is missing"):
+            count_rows(content, "key")
+
+
 MANY = varint(2**60)
 HOSTILE_FOOTERS = {
     "lists in lists": b"\x19" * 5000,
