@@ -113,7 +113,9 @@ class DrillReport:
         }
 
     def line(self) -> str:
-        """Return what was recovered, and how long each phase took."""
+        """Return what was recovered, and how long each phase took; or that nothing was."""
+        if self.error:
+            return f"backup {self.backup_name!r} could not be recovered, which was clear after {duration(self.total)}: {self.error}"
         phases = ", ".join(f"{phase} {duration(seconds)}" for phase, seconds in self.seconds.items())
         return (
             f"recovered {counted(len(self.rows), 'collection')} with {sum(self.rows.values()):,} rows of backup {self.backup_name!r} in "

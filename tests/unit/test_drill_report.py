@@ -75,6 +75,12 @@ def test_the_log_says_what_was_recovered_and_what_it_took() -> None:
     )
 
 
+def test_the_log_does_not_tell_of_a_recovery_that_failed() -> None:
+    assert report(error="RowsMissing: job 7", rows={}).line() == (
+        "backup 'nightly' could not be recovered, which was clear after 1 min 50 s: RowsMissing: job 7"
+    )
+
+
 def test_a_backup_of_many_collections_stays_small() -> None:
     rows = {f"database.{'c' * 200}{number}": number for number in range(5000)}
     many = report(*[BAD] * 5000, rows=rows)
