@@ -9,10 +9,11 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 from . import digests, layout
 from .copier import ATTEMPTS, MIB
@@ -23,10 +24,13 @@ from .storage_errors import storage_error, throttled, transient
 from .store import ObjectStore
 from .verification import CONTENT, MISSING, UNREADABLE
 
-#: Objects that are read at once, and bytes of those that are held as a whole.
-STREAMS, HELD = 64, 256 * MIB
+#: Objects that are read at once, bytes of one request, and bytes of the objects that are held as a whole.
+STREAMS, RANGE, HELD = 64, 4 * MIB, 256 * MIB
 #: Objects that cannot be read until it is said that the store cannot.
 MAX_UNREADABLE = 32
+
+
+T = TypeVar("T")
 
 
 class Target(NamedTuple):
@@ -52,6 +56,14 @@ class Outcome:
     content: bytes | None = None
     #: Of an object that was written in parts, their size; whether its ETag means anything then, only the others can tell.
     part: int = 0
+
+
+class _Unusable(Exception):
+    """An object cannot be read; what that means is its outcome."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.detail)
+        self.outcome = outcome
 
 
 @dataclass(slots=True)
@@ -137,10 +149,20 @@ class Reading:
                 self._freed.notify_all()
 
     async def _one(self, target: Target) -> Outcome:
+        try:
+            return await self._read(target)
+        except _Unusable as found:
+            return found.outcome
+
+    async def _attempted(self, target: Target, action: Callable[[], Awaitable[T]]) -> T:
+        """Return what ``action`` returns; repeat it while that may help.
+
+        :raises _Unusable: it cannot be, and the store answers otherwise
+        """
         for attempt in range(ATTEMPTS):
             self._check_stopped()
             try:
-                return await self._read(target)
+                return await action()
             except (Cancelled, MemoryError):
                 raise
             except Exception as error:
@@ -148,9 +170,9 @@ class Reading:
                 if explained is None:
                     raise
                 if isinstance(explained, NotInStorage) and "bucket" not in str(explained).rpartition(": ")[2]:
-                    return Outcome(target, MISSING, "is missing: it vanished while the backup was verified")
+                    raise _Unusable(Outcome(target, MISSING, "is missing: it vanished while the backup was verified")) from None
                 if not (throttled(error) or transient(error)) or attempt == ATTEMPTS - 1:
-                    return await self._unread(target, explained)
+                    raise _Unusable(await self._unread(target, explained)) from None
             await asyncio.sleep(random.uniform(0.5, 1) * min(10, 0.2 * 2**attempt))  # noqa: S311 (jitter)
         raise AssertionError("the last attempt returns or raises")
 
@@ -181,32 +203,34 @@ class Reading:
     # ---- one object --------------------------------------------------------------------------------------------------------
 
     async def _read(self, target: Target) -> Outcome:
-        import obstore
-
         key = f"{layout.backup_dir(self.store.location.root_path, self.name)}{target.key}"
         expected, digest, part = await self._known(target, key)
-        await self._paced(min(target.size, MIB))
-        got = await obstore.get_async(self._client, key)
-        chunks, length = [], 0
-        async for chunk in got.stream(min_chunk_size=MIB):
-            self._check_stopped()
-            if length:
-                await self._paced(len(chunk))
-            content = bytes(chunk)
-            length += len(content)
+        chunks = []
+        # In ranges, each with a time limit of its own: a large object that is read slowly on purpose is not one that hangs.
+        for start in range(0, max(1, target.size), RANGE):
+            end = min(start + RANGE, target.size)
+            await self._paced(end - start)
+            content, whole = await self._attempted(target, partial(self._get, key, start, end, target.size))
+            if whole != target.size or len(content) != end - start:
+                return Outcome(target, CONTENT, f"has {whole if whole != target.size else len(content):,} bytes instead of {target.size:,}")
             self.read_bytes += len(content)
             if self.whole:
                 chunks.append(content)
             if digest:
                 await self._digested(digest, content)
         outcome = Outcome(target, content=_joined(chunks) if self.whole else None, part=part)
-        if length != target.size:
-            outcome.kind, outcome.detail, outcome.part = CONTENT, f"has {length:,} bytes instead of {target.size:,}", 0
-            return outcome
         outcome.proven = digest is not None and digest.value() == expected
         if digest and not outcome.proven:
             outcome.kind, outcome.detail = CONTENT, f"its content is not what was backed up: {digest.value()} instead of {expected}"
         return outcome
+
+    async def _get(self, key: str, start: int, end: int, of: int) -> tuple[bytes, int]:
+        """Return a range of an object, and the size that the object has."""
+        import obstore
+
+        options: Any = {} if (start, end) == (0, of) else {"range": (start, end)}
+        got = await obstore.get_async(self._client, key, options=options)
+        return bytes(await got.bytes_async()), got.meta["size"]
 
     async def _known(self, target: Target, key: str) -> tuple[str, digests.Digest | None, int]:
         """Return what the content must amount to, what computes that, and the size of the parts if there are any."""
@@ -216,8 +240,9 @@ class Reading:
             return target.etag, digests.Md5(), 0
         parts = digests.parts_of(target.etag)
         if self.md5 and parts:
-            asked = asyncio.get_running_loop().run_in_executor(self._threads, self.store.head_with_checksum, key, 1)
-            part = int((await asked).get("ContentLength", 0))
+            loop = asyncio.get_running_loop()
+            head = partial(loop.run_in_executor, self._threads, self.store.head_with_checksum, key, 1)
+            part = int((await self._attempted(target, head)).get("ContentLength", 0))
             if part and -(-target.size // part) == parts:
                 return target.etag, digests.PartsMd5(part), part
         return "", None, 0

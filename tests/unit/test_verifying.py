@@ -89,6 +89,20 @@ def test_every_object_is_read_once(level: str) -> None:
         assert sorted(key for key in served.reads if "/binlogs/" in key) == sorted(f"{BACKUPS}/{NAME}/{key}" for key in contents())
 
 
+@pytest.mark.parametrize("level", [CHECKSUMS, BINLOGS])
+def test_large_objects_are_read_in_ranges_and_one_that_fails_is_read_again_alone(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "RANGE", 100)
+    with serving() as (store, served):
+        key = f"{BACKUPS}/{NAME}/{KEY}"
+        served.stumbles[key] = 2
+        assert verified(store, level).findings == []
+        assert [first for of, first in served.ranges if of == key] == [*range(0, len(served.content(KEY)), 100)]
+        served.rot(KEY)
+        assert kinds(verified(store, level)) == [("content", KEY)]
+        served.change(KEY, served.content(KEY) + b"x", etag=served.etag(KEY))
+        assert kinds(verified(store, level)) == [("size", KEY)]
+
+
 # ---- what cannot be read ------------------------------------------------------------------------------------------------------
 
 

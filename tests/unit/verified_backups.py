@@ -90,6 +90,10 @@ class VerifiedStore(DeletionStore):
         #: What is answered instead, by a part of ``<method> <key>``.
         self.faults: dict[str, Answer] = {}
         self.reads: list[str] = []
+        #: Key and first byte of every range that was asked for.
+        self.ranges: list[tuple[str, int]] = []
+        #: Keys whose next request fails, with how many succeed before.
+        self.stumbles: dict[str, int] = {}
 
     def _put(self, name: str, stored: Stored) -> None:
         if self.opaque:
@@ -103,9 +107,19 @@ class VerifiedStore(DeletionStore):
         for part, fault in self.faults.items():
             if part in f"{method} {key}?{query}":
                 return fault
+        if method == "GET" and key in self.stumbles:
+            self.stumbles[key] -= 1
+            if self.stumbles[key] < 0:
+                del self.stumbles[key]
+                return Answer(500, b"<Error><Code>InternalError</Code></Error>")
         if method == "GET" and "list-type" not in query:
             self.reads.append(key)
         answer = super().answer(head, body)
+        if method == "GET" and (asked := re.search(r"\r\nrange: *bytes=(\d+)-(\d+)", head, re.IGNORECASE)):
+            first, last, size = int(asked[1]), int(asked[2]), len(answer.body)
+            self.ranges.append((key, first))
+            headers = f"{answer.headers}Content-Range: bytes {first}-{min(last, size - 1)}/{size}\r\n"
+            answer = answer._replace(status=206, body=answer.body[first : last + 1], headers=headers)
         if method == "PUT" and answer.status == 200:
             answer = answer._replace(headers=f'ETag: "{self.objects[f"{BUCKET}/{key}"].etag}"\r\n')
         if method == "HEAD" and answer.status == 200:
