@@ -20,7 +20,7 @@ from . import layout, meta
 from .attempt import ATTEMPT_FILE, Attempt
 from .errors import BackupDamaged
 from .jsonreader import Node
-from .lease import LIFE, Holding
+from .lease import UNKNOWN, Holding
 from .manifest import MANIFEST_FILE
 from .plan import PLAN_FILE
 from .raw_schema import SCHEMAS_FILE
@@ -239,10 +239,10 @@ def _with_facts(entry: CatalogEntry, content: bytes) -> CatalogEntry:
 
 def read_lease(content: bytes, age: float) -> str:
     """Return who holds a lease that was renewed ``age`` seconds ago, empty when nobody does; one that cannot be read lives as long."""
-    holding, _ = _read(Holding.from_json, content)
-    if age >= (holding.seconds if holding else LIFE):
+    holding = Holding.of(content)
+    if age >= holding.seconds:
         return ""
-    return f"{holding}, to {holding.doing}" if holding else "somebody whose lease cannot be read"
+    return UNKNOWN if holding.owner.identity == UNKNOWN else f"{holding}, to {holding.doing}"
 
 
 def read_hold(content: bytes, now: datetime) -> dict[str, Any] | None:

@@ -34,7 +34,7 @@ LEASE_VERSION = 1
 LIFE, RENEWAL = 60.0, 15.0
 MAX_LEASE_BYTES = 64 * 1024
 #: The name of whoever holds a lease that cannot be read.
-UNREADABLE = "somebody whose lease cannot be read"
+UNKNOWN = "somebody whose lease cannot be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class Holding:
             seconds = LIFE
             with contextlib.suppress(BackupDamaged):
                 seconds = max(LIFE, Node.parse(content, "the lease").number("seconds"))
-            return cls(Owner(UNREADABLE, attempt=0), "do something that cannot be read either", seconds, "an unknown host", 0)
+            return cls(Owner(UNKNOWN, attempt=0), "do something that cannot be read either", seconds, "an unknown host", 0)
 
 
 def may_take_over(held: Holding, age: float, owner: Owner) -> bool:
