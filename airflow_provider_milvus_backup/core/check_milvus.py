@@ -80,6 +80,8 @@ def read(subject: Subject) -> Finding:
     if not looked_at:
         return Finding(SKIP, "not checked because there is no collection that could be read")
     for name in looked_at:
+        if subject.server.collection_id(name) is None:  # dropped meanwhile
+            continue
         described = subject.server.describe(name)
         if is_external(described):
             external.append(name)

@@ -148,8 +148,8 @@ def staging(subject: Subject) -> Finding:
 def remove(subject: Subject) -> None:
     """Remove the probes of this run, and those of runs that were killed; never raises, for it is the last thing a run does."""
     for store, directory, line in (
-        (subject.ends.backups, probes_dir(subject.ends.backups.location.root_path), "backup_storage.write"),
-        (subject.ends.milvus_store, STAGED_PROBES, "restore.staging"),
+        (subject.ends.backups, probes_dir(subject.ends.backups.location.root_path), "backup_storage.list"),
+        (subject.ends.milvus_store, STAGED_PROBES, "milvus_storage.list"),
     ):
         if subject.failed(line):
             continue

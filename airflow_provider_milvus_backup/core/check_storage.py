@@ -48,9 +48,9 @@ def _listed(store: ObjectStore, what: str, *, empty: bool) -> Finding:
 def segment(subject: Subject) -> Finding:
     """Look for the objects of a sealed segment: they show whose bucket and root path these are."""
     for name in subject.selected[:CLOSELY]:
-        collection_id = int(subject.server.describe(name).collectionID)
-        sealed = _sealed(subject, name)
-        if not sealed:
+        collection_id = subject.server.collection_id(name)
+        sealed = [] if collection_id is None else _sealed(subject, name)  # None is one that was dropped meanwhile
+        if collection_id is None or not sealed:
             continue
         found = _objects_of(subject, subject.ends.milvus_store.location.root_path, collection_id, sealed)
         if not found and (again := _sealed(subject, name)) != sealed:  # compacted in this moment

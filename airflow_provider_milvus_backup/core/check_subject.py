@@ -43,6 +43,8 @@ class Subject:
     ends: Ends
     server: ProbedServer
     patterns: Sequence[str]
+    #: Names of lines that are left out by wish.
+    left_out: frozenset[str] = frozenset()
     #: The lines so far.
     lines: list[Line] = field(default_factory=list)
     #: The collections that were selected, without those that a restore is building.
@@ -63,7 +65,7 @@ class Subject:
 
     def failed(self, name: str) -> bool:
         """Return whether an earlier line says that there is no use in asking once more."""
-        return any(line.name == name and line.status in (FAIL, SKIP) for line in self.lines)
+        return any(line.name == name and line.status in (FAIL, SKIP) for line in self.lines) and name not in self.left_out
 
     @property
     def shared(self) -> bool:

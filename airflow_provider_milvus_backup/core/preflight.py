@@ -57,10 +57,10 @@ def check(
         if not wanted:
             left_out |= dict.fromkeys(names, f"left out, because {switch} is off")
     subject = Subject.open(settings, reporter, patience, parse_selection(collections))
-    server = subject.server
+    subject.left_out, server = frozenset(left_out), subject.server
     try:
         lines = checking.run(CHECKS, subject, reporter, skip=left_out, lines=subject.lines, patience=patience)
-        known = not subject.failed("milvus.login")
+        known = "version" in vars(server)  # it has answered, whichever line has asked
         return checking.result(
             lines,
             server_version=server.version if known else "",

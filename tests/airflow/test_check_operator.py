@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_milvus_backup._compat import AirflowFailException
 from airflow_provider_milvus_backup.core import rpc
-from airflow_provider_milvus_backup.core.errors import CheckFailed
+from airflow_provider_milvus_backup.core.errors import CheckFailed, StorageError
 from airflow_provider_milvus_backup.core.preflight import NAMES
 from airflow_provider_milvus_backup.hooks.milvus_backup import MilvusBackupHook
 from airflow_provider_milvus_backup.operators.backup import MilvusBackupOperator
@@ -114,9 +114,32 @@ def test_a_backup_is_locked_when_it_is_made_and_a_retry_returns_the_same(
     assert found["Mode"] == first["object_lock"]["mode"] == "GOVERNANCE"
     assert found["RetainUntilDate"].isoformat().startswith(first["object_lock"]["until"][:19])
     hook = MilvusBackupHook(**place)
-    (listed,) = hook.list_backups()
+    (listed,) = hook.list_backups("kept")
     assert listed["locked"] == hook.get_backup("kept")["locked"] == {**first["object_lock"], "legal_hold": False}
     assert hook.lock_backup("kept", 3) == first["object_lock"]
+
+
+def test_a_try_that_died_between_commit_and_lock_is_gone_on_with(
+    connected: Stack, s3: servers.S3Server, locked: str, set_connection: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_connection("admin", **{**connected.aws_connection("a"), "login": s3.access_key, "password": s3.secret_key})
+    place = {"backup_bucket": locked, "backup_aws_conn_id": "admin"}
+    arguments = {"backup_name": "died", "collections": ["tags"], "object_lock_days": 3}
+    locks, key = s3.client(), "backup/died/meta/backup_meta.json"
+
+    def dies(*_: object) -> None:
+        raise StorageError("the store is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("airflow_provider_milvus_backup.core.locking._Locker._one", dies)
+        with pytest.raises(StorageError, match="the store is away"):
+            executed(MilvusBackupOperator, **arguments, **place)
+    assert "ObjectLockMode" not in locks.head_object(Bucket=locked, Key=key)
+    (before,) = MilvusBackupHook(**place).list_backups("died")
+    done = executed(MilvusBackupOperator, **arguments, **place)
+    (after,) = MilvusBackupHook(**place).list_backups("died")
+    assert after == {**before, "locked": {**done["object_lock"], "legal_hold": False}}
+    assert locks.head_object(Bucket=locked, Key=key)["ObjectLockMode"] == "GOVERNANCE"
 
 
 def test_a_lock_that_cannot_be_is_refused_before_a_backup_is_made(connected: Stack, locked: str) -> None:

@@ -154,6 +154,22 @@ def test_a_milvus_that_is_away_is_worth_a_retry_and_the_storages_are_checked(
     assert {"milvus_storage.list", "backup_storage.write", "backup_storage.delete", "clocks"} <= set(names(found, PASS))
 
 
+def test_lines_that_are_left_out_are_not_looked_at_and_nothing_else_changes(
+    milvus: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rpc, "CONNECT_SECONDS", 0.5)
+    world = filled(milvus("2.6.20"))
+    left_out = ["milvus.connect", "milvus.login", "milvus_storage.list", "backup_storage.list"]
+    found = checked(world, skip=left_out)
+    others = ["milvus.rbac", "backup_storage.versioning", "backup_storage.object_lock"]
+    assert sorted(names(found, SKIP)) == sorted([*left_out, *others])
+    assert (names(found, FAIL), found["server_version"]) == ([], "v2.6.20")
+    world.address = {"port": 9}
+    away = checked(world, skip=",".join(left_out))
+    assert {"milvus.version", "milvus.collections"} <= set(names(away, FAIL))
+    assert (away["server_version"], away["capabilities"]) == ("", {})
+
+
 def test_a_milvus_without_collections_is_a_warning_and_proves_nothing(milvus: Callable[..., World]) -> None:
     found = checked(milvus("2.6.20"))
     assert names(found, FAIL) == []
