@@ -61,12 +61,14 @@ def close(run: RestoreRun) -> None:
     state = run.state
     if state is None or not state.undone:
         return
-    if state.left or state.databases:
-        run.ends.reporter.warn(f"{undoing.what_is_left(state)}. The next drill of this task sees to it")
-        return
     try:
         run.states.save(state)  # refused when another process has gone on with it
-        run.states.forget(state)
+        if state.left or state.databases:
+            databases = f"The drill had created {', '.join(map(repr, state.databases))}, which could not be dropped: look what is in there"
+            left = undoing.what_is_left(state) if state.left else databases
+            run.ends.reporter.warn(f"{left}. The next drill of this task sees to it")
+        else:
+            run.states.forget(state)
     except TakenOver as error:
         run.ends.reporter.line(str(error))
     except MilvusBackupError as error:
