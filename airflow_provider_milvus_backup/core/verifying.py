@@ -94,7 +94,9 @@ def check_arguments(level: str, sample: str | None, max_bytes_per_second: float 
 @contextmanager
 def _reading(store: ObjectStore, name: str, owner: Owner, reporter: Reporter) -> Iterator[bool]:
     """Hold the lease of one who reads the backup; yields whether there is one."""
-    key = layout.lease_key(store.location.root_path, name, short_id(uuid.uuid4().hex))
+    # The same in every try of a task instance, so that one which was killed leaves nothing that stays.
+    mine = short_id(f"verify {owner.identity or uuid.uuid4().hex}")
+    key = layout.lease_key(store.location.root_path, name, mine)
     lease: Lease | None = Lease(store, key, owner, f"verify backup {name!r}", reporter)
     assert lease
     try:

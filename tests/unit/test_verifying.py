@@ -18,7 +18,7 @@ from airflow_provider_milvus_backup.core.errors import (
     StorageDenied,
     StorageError,
 )
-from airflow_provider_milvus_backup.core.lease import in_use
+from airflow_provider_milvus_backup.core.lease import Lease, in_use
 from airflow_provider_milvus_backup.core.reader import read_backup
 from airflow_provider_milvus_backup.core.store import ObjectStore
 from airflow_provider_milvus_backup.core.verification import BINLOGS, CHECKSUMS, LEVELS, OBJECTS
@@ -179,6 +179,19 @@ def test_nobody_deletes_the_backup_meanwhile_and_no_lease_is_left(monkeypatch: p
         verified(store)
         assert [held.doing for held in seen] == ["verify backup 'nightly'"]
         assert in_use(store, BACKUPS, NAME) == []
+
+
+def test_a_further_try_takes_over_from_one_that_was_killed_and_leaves_nothing_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving() as (store, served):
+        with monkeypatch.context() as killed:
+            killed.setattr(verifying, "read_account", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            killed.setattr(Lease, "give_up", lambda _: None)
+            with pytest.raises(KeyboardInterrupt):
+                verified(store)
+        (held,) = in_use(store, BACKUPS, NAME)
+        assert held.doing == "verify backup 'nightly'"
+        assert verified(store).ok
+        assert [key for key in served.keys if "/leases/" in key] == []
 
 
 account = verifying.read_account
