@@ -2,8 +2,8 @@
 
 A copy inside the store carries no retention, so a backup is locked after its commit: the data first, the commit mark last. Hence a
 locked mark says that all is locked, and whoever comes after a crash goes on. The end is counted from the commit, by the store's clock,
-so that it is the same in every try. Locked is what a restore reads: data, meta and the schemas. Leases, holds and the like beside them
-are not, for they must change.
+so that it is the same in every try. Locked is what a restore or a verification reads: data, meta, the schemas and the manifest. Leases,
+holds and the like beside them are not, for they must change.
 
 ``GOVERNANCE`` can be lifted by who has the permission ``s3:BypassGovernanceRetention``, ``COMPLIANCE`` by nobody, the owner of the account
 included; a lock can always be made longer.
@@ -21,7 +21,7 @@ from typing import Any
 from . import attempt as attempts
 from . import layout
 from .catalog import read_catalog
-from .catalog_entry import COMPLETE, MARK, SCHEMAS, CatalogEntry
+from .catalog_entry import COMPLETE, MANIFEST, MARK, SCHEMAS, CatalogEntry
 from .errors import BackupDamaged, BackupNotFound, ConfigError, StorageDenied, StorageError
 from .lease import Lease, Owner
 from .names import check_backup_name
@@ -153,7 +153,7 @@ class _Locker:
         self.store, self.name, self.mode, self.until, self.reporter = store, name, mode, until, reporter
 
     def all(self) -> int:
-        """Lock everything that a restore reads, the commit mark last; returns how many objects that were."""
+        """Lock everything that a restore or a verification reads, the commit mark last; returns how many objects that were."""
         directory, done = layout.backup_dir(self.store.location.root_path, self.name), 0
         keys = self._keys(directory)
         with ThreadPoolExecutor(THREADS, "lock") as pool:
@@ -176,8 +176,9 @@ class _Locker:
     def _keys(self, directory: str) -> Iterator[str]:
         for part in ("binlogs", "bundle", "meta"):
             yield from (item.key for item in self.store.objects(f"{directory}{part}/") if item.key != f"{directory}{MARK}")
-        if self.store.exists(f"{directory}{SCHEMAS}"):
-            yield f"{directory}{SCHEMAS}"
+        for file in (SCHEMAS, MANIFEST):
+            if self.store.exists(f"{directory}{file}"):
+                yield f"{directory}{file}"
 
     def _one(self, key: str) -> None:
         kept = {"Mode": self.mode, "RetainUntilDate": self.until}

@@ -62,7 +62,7 @@ def test_every_object_that_a_restore_reads_is_locked_from_the_commit_on(a: Clust
     assert told == {"mode": "GOVERNANCE", "until": until.isoformat(timespec="seconds")}
     found = {key: retention_of(s3, key) for key in listing(s3, LOCKED, f"backup/{NAME}/")}
     kept = {key for key, retention in found.items() if retention}
-    assert kept == {key for key in found if "/provider/" not in key or key.endswith("/schemas.json")}
+    assert kept == {key for key in found if "/provider/" not in key or key.endswith(("/schemas.json", "/manifest.json"))}
     assert len(kept) > 10
     assert {(found[key]["Mode"], found[key]["RetainUntilDate"]) for key in kept} == {("GOVERNANCE", until)}  # type: ignore[index]
     assert lock_planned(store, NAME, wanted, ME, Reporter(a.log)) == {"object_lock": told}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_milvus_backup.core.catalog_entry import COMPLETE, LEASE, MARK, SCHEMAS
+from airflow_provider_milvus_backup.core.catalog_entry import COMPLETE, LEASE, MANIFEST, MARK, SCHEMAS
 from airflow_provider_milvus_backup.core.deleting import delete
 from airflow_provider_milvus_backup.core.errors import BackupDamaged, BackupInUse, BackupNotFound, ConfigError, StorageDenied
 from airflow_provider_milvus_backup.core.lease import Holding, Owner
@@ -27,18 +27,19 @@ ME = Owner("dag/run/backup/-1")
 DAYS = 36_000
 UNTIL = THEN + timedelta(days=DAYS)
 FOR_LONG = Retention(DAYS, "GOVERNANCE")
-NIGHT = {**backup("night", data=40), f"{BACKUPS}/night/{SCHEMAS}": b"{}"}
+KEPT = {f"{BACKUPS}/night/{file}": b"{}" for file in (SCHEMAS, MANIFEST)}
+NIGHT = {**backup("night", data=40), **KEPT}
 
 
 def locked(store: ObjectStore, wanted: Retention = FOR_LONG, log: Lines | None = None) -> dict[str, Any]:
     return lock(store, "night", wanted, ME, Reporter(log or Lines()))
 
 
-def test_data_meta_and_schemas_are_locked_the_mark_last_and_what_must_change_is_not() -> None:
+def test_data_meta_schemas_and_manifest_are_locked_the_mark_last_and_what_must_change_is_not() -> None:
     others = {f"{BACKUPS}/night/{key}": b"x" for key in ("provider/hold.json", "provider/leases/1.json", "notes/why.txt")}
     with locking(NIGHT, others, backup("other")) as (store, served):
         told = locked(store)
-        read = {key for key in NIGHT if "/provider/" not in key} | {f"{BACKUPS}/night/{SCHEMAS}"}
+        read = {key for key in NIGHT if "/provider/" not in key} | KEPT.keys()
         assert served.locks == dict.fromkeys(read, ("GOVERNANCE", UNTIL))
         assert served.locked[-1] == f"{BACKUPS}/night/{MARK}"
         assert f"{BACKUPS}/night/{LEASE}" not in served.keys
@@ -69,7 +70,7 @@ def test_a_run_that_died_while_locking_is_gone_on_with(survived: int) -> None:
         assert f"{BACKUPS}/night/{MARK}" not in served.locks
         served.when_locking = lambda _: None
         locked(store)
-        assert len(served.locks) == len([key for key in NIGHT if "/provider/" not in key]) + 1
+        assert served.locks.keys() == {key for key in NIGHT if "/provider/" not in key} | KEPT.keys()
         assert set(served.locks.values()) == {("GOVERNANCE", UNTIL)}
 
 
