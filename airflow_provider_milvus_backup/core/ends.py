@@ -39,6 +39,10 @@ class Ends:
             patience,
         )
 
+    def be(self, patience: Patience) -> None:
+        """Let every request from here on end by this patience; :attr:`patience` stays that of the run."""
+        self.server.patience = self.backups.patience = self.milvus_store.patience = patience
+
     @property
     def door(self) -> Door:
         """The way to Milvus's imports; asked for first, it finds out whether REST answers."""

@@ -150,6 +150,7 @@ class RestoreRun:
         if earlier.options != options.to_text() or earlier.backup_id != read_backup(self.ends.backups, earlier.backup_name).backup_id:
             self.ends.reporter.line("the earlier try of this restore had other arguments or another backup; what it made is undone")
             undoing.undo(self.ends, self.states, earlier, "a later try had other arguments or another backup")
+            self.ends.be(self.ends.patience)
             return None
         done = sum(1 for _, job in earlier.jobs() if job.state == JobState.COMPLETED.value)
         self.ends.reporter.line(

@@ -58,7 +58,7 @@ def complete(ends: Ends, states: StateStore, state: RestoreState, grace: float =
     :param grace: seconds to wait for running imports to end
     """
     # The run may have been stopped or be out of time; undoing has a time of its own.
-    ends.server.patience = ends.backups.patience = ends.milvus_store.patience = Patience(timeout=grace + 20)
+    ends.be(Patience(timeout=grace + 20))
     _try(ends, "remove staged objects", lambda: remove_staged(ends, state, state.staging))
     until = time.monotonic() + grace
     _try(ends, "drop what was created", lambda: drop_left(ends, state, until))

@@ -200,7 +200,8 @@ class World:
         binlogs = layout.binlogs_dir(BASE, name)
         known = {key for collection in backup.collections for key, _ in expected_objects(collection, binlogs)}
         known |= {layout.meta_key(BASE, name, file) for file in layout.META_FILES}
-        known |= {layout.provider_key(BASE, name, f"{file}.json") for file in ("attempt", "schemas", "plan", "summary", "catalog", "manifest")}
+        ours = ("attempt", "schemas", "plan", "summary", "catalog", "manifest")
+        known |= {layout.provider_key(BASE, name, f"{file}.json") for file in ours}
         between = layout.provider_key(BASE, name, "restores", f"between-{name}.json")  # see restore_between
         assert objects.keys() - {layout.lease_key(BASE, name), between} == known
 

@@ -156,7 +156,12 @@ def test_other_arguments_begin_another_restore_and_undo_the_first(a: Cluster, ro
     one = open_run(a)
     one.start("again", "arguments", RestoreOptions(suffix="_one"))
     one.close()
-    a.restore("again", restore_id="arguments", suffix="_two")
+    other = open_run(a)
+    state, ends = other.start("again", "arguments", RestoreOptions(suffix="_two")), other.ends
+    assert ends.server.patience is ends.backups.patience is ends.milvus_store.patience is ends.patience, "undoing had one of its own"
+    other.wait(state, 1.0)
+    other.finish(state)
+    other.close()
     assert "again_one" not in a.collections()["default"]
     whole(a, "_two")
 
