@@ -159,9 +159,10 @@ def test_a_backup_that_times_out_says_how_far_it_is_and_retries_complete_it(conn
                 except errors.WaitTimeout as error:
                     said.append(str(error))
     assert said, "it did not time out"
-    done = [re.search(r"out of time while copying: (\d+) of (\d+) objects are there, and a retry goes on from here", text) for text in said]
-    assert all(done), said
-    assert int(done[0][1]) > 0  # type: ignore[index]
+    first = re.search(r"out of time while copying: (\d+) of (\d+) objects are there, and a retry goes on from here", said[0])
+    assert first, said
+    assert int(first[1]) > 0
+    assert all("a retry goes on from here" in text for text in said), "a later one may have copied everything in time"
     assert summary["rows"] == sum(c["rows"] for c in summary["collections"]) > 1000
     MilvusBackupHook(backup_bucket="backups").restore("late", suffix="_from_late", load="never")
 
