@@ -20,6 +20,7 @@ from .patience import Patience
 from .settings import DEFAULT_MULTIPART_THRESHOLD
 from .storage_errors import storage_error, throttled, transient
 from .store import ObjectStore
+from .workers import run_workers
 
 MIB = 1024**2
 PART = 128 * MIB
@@ -157,18 +158,9 @@ class _Run:
         if not self.server_side:
             self.limit = Limit(min(self.concurrency, STREAMS))
             self.progress.mode = "streamed"
-        workers = [asyncio.ensure_future(self._worker(rank, copies)) for rank in range(self.limit.maximum)]
-        running = set(workers)
         try:
-            while running:
-                # Looking up now and then: a store that does not answer must not keep anybody from stopping.
-                done, running = await asyncio.wait(running, timeout=0.25, return_when=asyncio.FIRST_EXCEPTION)
-                await asyncio.gather(*done)
-                self._check_stopped()
+            await run_workers((self._worker(rank, copies) for rank in range(self.limit.maximum)), self._check_stopped)
         finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
             self.threads.shutdown(wait=False, cancel_futures=True)
 
     async def _probe(self, copies: Iterator[Copy]) -> Iterator[Copy]:

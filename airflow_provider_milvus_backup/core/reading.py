@@ -23,6 +23,7 @@ from .report import Reporter, sizes
 from .storage_errors import storage_error, throttled, transient
 from .store import ObjectStore
 from .verification import CONTENT, MISSING, UNREADABLE
+from .workers import run_workers
 
 #: Objects that are read at once, bytes of one request, and bytes of the objects that are held as a whole.
 STREAMS, RANGE, HELD = 64, 4 * MIB, 256 * MIB
@@ -115,17 +116,7 @@ class Reading:
         self._client = self.store.open(f"{self.store.endpoint}/{self.store.location.bucket}", {"max_retries": 0})
         self._freed = asyncio.Condition()
         with ThreadPoolExecutor(4, "digest") as self._threads:
-            workers = [asyncio.ensure_future(self._worker(targets, seen)) for _ in range(STREAMS)]
-            running = set(workers)
-            try:
-                while running:
-                    done, running = await asyncio.wait(running, timeout=0.25, return_when=asyncio.FIRST_EXCEPTION)
-                    await asyncio.gather(*done)
-                    self._check_stopped()
-            finally:
-                for worker in workers:
-                    worker.cancel()
-                await asyncio.gather(*workers, return_exceptions=True)
+            await run_workers((self._worker(targets, seen) for _ in range(STREAMS)), self._check_stopped)
 
     async def _worker(self, targets: Iterator[Target], seen: Callable[[Outcome], None]) -> None:
         for target in targets:

@@ -18,6 +18,7 @@ from airflow_provider_milvus_backup.core.patience import Patience
 from airflow_provider_milvus_backup.core.report import Reporter
 from airflow_provider_milvus_backup.core.restore import RestoreRun
 from airflow_provider_milvus_backup.core.restore_plan import RestoreOptions
+from airflow_provider_milvus_backup.core.restore_state import RestoreState
 from airflow_provider_milvus_backup.core.store import ObjectStore
 from demo import servers
 from tests.integration import data
@@ -73,6 +74,12 @@ def open_run(a: Cluster, *, timeout: float = 280, settings: Any = None, **more: 
     return RestoreRun.open(settings or a.settings, Reporter(a.log), Patience(timeout=timeout), **more)
 
 
+def end(run: RestoreRun, state: RestoreState) -> None:
+    run.wait(state, 1.0)
+    run.finish(state)
+    run.close()
+
+
 def target(suffix: str) -> CollectionName:
     return SOURCE._replace(collection=f"again{suffix}")
 
@@ -109,9 +116,7 @@ def test_a_retry_attaches_to_running_jobs(a: Cluster, s3: servers.S3Server, rows
     two = open_run(a, settings=settings)
     state = two.start(where, "attached", RestoreOptions(suffix=f"_attached_{where}"))
     assert [job.job_id for _, job in state.jobs()] == [job.job_id for _, job in first.jobs()]
-    two.wait(state, 1.0)
-    two.finish(state)
-    two.close()
+    end(two, state)
     whole(a, f"_attached_{where}")
 
 
@@ -159,9 +164,7 @@ def test_other_arguments_begin_another_restore_and_undo_the_first(a: Cluster, ro
     other = open_run(a)
     state, ends = other.start("again", "arguments", RestoreOptions(suffix="_two")), other.ends
     assert ends.server.patience is ends.backups.patience is ends.milvus_store.patience is ends.patience, "undoing had one of its own"
-    other.wait(state, 1.0)
-    other.finish(state)
-    other.close()
+    end(other, state)
     assert "again_one" not in a.collections()["default"]
     whole(a, "_two")
 
@@ -196,9 +199,7 @@ def test_after_a_restart_of_milvus_or_when_the_records_of_jobs_are_gone_the_coll
     gone, original, ended = job.job_id, GrpcDoor.status, JobStatus(job.job_id, state, reason=reason)
     data.wait_until(lambda: completed(a, gone))
     monkeypatch.setattr(GrpcDoor, "status", lambda door, job, database: ended if job == gone else original(door, job, database))
-    one.wait(restore, 1.0)
-    one.finish(restore)
-    one.close()
+    end(one, restore)
     assert restore.targets[0].generation == 1
     whole(a, f"_{state.value}")
 
@@ -235,10 +236,8 @@ def test_of_two_processes_with_one_restore_the_older_one_is_refused(a: Cluster, 
     with pytest.raises(TakenOver, match="is continued by another process"):
         one.poll(first)
     one.cancel(first, "the older one was killed late", 1)
-    two.wait(state, 1.0)
-    two.finish(state)
+    end(two, state)
     one.close()
-    two.close()
     whole(a, "_both")
 
 
@@ -316,9 +315,7 @@ def test_finishing_too_early_is_refused_and_changes_nothing(a: Cluster, rows: da
     state = one.start("again", "early", RestoreOptions(suffix="_early"))
     with pytest.raises(RestoreError, match="nothing can be finished yet: import jobs"):
         one.finish(state)
-    one.wait(state, 1.0)
-    one.finish(state)
-    one.close()
+    end(one, state)
     whole(a, "_early")
 
 
@@ -381,9 +378,7 @@ def test_a_backup_of_everything_leaves_out_what_a_restore_is_building(a: Cluster
     summary = a.backup("without_building", strategy="meta_only")
     assert {"again"} <= {one["name"] for one in summary["collections"]}
     assert not any(restore_of(CollectionName(one["database"], one["name"])) for one in summary["collections"])
-    one.wait(state, 1.0)
-    one.finish(state)
-    one.close()
+    end(one, state)
 
 
 def test_a_database_that_was_created_for_a_failed_restore_goes_again(a: Cluster) -> None:
