@@ -13,6 +13,7 @@ import boto3
 
 from airflow_provider_milvus_backup.core import layout
 from airflow_provider_milvus_backup.core.backup import BackupRun
+from airflow_provider_milvus_backup.core.errors import UnsupportedServer
 from airflow_provider_milvus_backup.core.names import CollectionName
 from airflow_provider_milvus_backup.core.report import Reporter
 from airflow_provider_milvus_backup.core.server import Flushed, MilvusServer, ServerSegment
@@ -63,6 +64,9 @@ class ReportedMilvus(MilvusServer):
 
     def collections(self, database: str) -> list[str]:
         return ["coll"]
+
+    def describe_database(self, database: str) -> Any:
+        raise UnsupportedServer(f"Milvus {self.version} does not describe databases")
 
     def describe(self, name: CollectionName) -> Any:
         from pymilvus.grpc_gen import milvus_pb2, schema_pb2
