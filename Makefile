@@ -35,23 +35,26 @@ demo: $(READY) ## Back up and restore a collection on a real Milvus and a real S
 demo-ui: $(READY) ## The same servers with Airflow's UI and scheduler in front, until Ctrl-C
 	@exec $(BIN)/python -m demo.ui
 
-# Tests mostly wait for servers, so three rows of runs go side by side; the output of the rows in the background is printed whole at the end.
+# Tests mostly wait for servers, so four rows of runs go side by side; the output of the rows in the background is printed whole at the end.
 # A failure hides no failure after it.
 test: $(READY) $(READY_OLD) ## Lint and all tests, on both Airflow lines
 	@mkdir -p .cache; failed=; \
 	$(MAKE) --no-print-directory lint || failed="$$failed lint"; \
-	aside() { name=$$1; shift; echo failed > .cache/$$name.end; $(BIN)/python -m pytest "$$@" > .cache/$$name.log 2>&1 && echo passed > .cache/$$name.end || true; }; \
+	aside() { \
+	  name=$$1; python=$$2; shift 2; echo failed > .cache/$$name.end; \
+	  $$python -m pytest "$$@" > .cache/$$name.log 2>&1 && echo passed > .cache/$$name.end || true; \
+	}; \
 	shown() { name=$$1; shift; $(heading) "$$1"; cat .cache/$$name.log; [[ $$(< .cache/$$name.end) = passed ]] || failed="$$failed $$name"; }; \
 	set -m; \
-	{ aside airflow-$(AIRFLOW) tests/airflow; aside door tests/integration --door=v3.0.0; } & first=$$!; \
-	{ aside unit-versions tests/unit tests/versions; aside breaking tests/breaking; } & second=$$!; \
+	{ aside airflow-$(AIRFLOW_OLD) $(BIN_OLD)/python tests/airflow; } & first=$$!; \
+	{ aside airflow-$(AIRFLOW) $(BIN)/python tests/airflow; aside door $(BIN)/python tests/integration --door=v3.0.0; } & second=$$!; \
+	{ aside unit-versions $(BIN)/python tests/unit tests/versions; aside breaking $(BIN)/python tests/breaking; } & third=$$!; \
 	set +m; \
-	trap 'kill -9 -- -$$first -$$second 2>/dev/null || true' EXIT; \
-	$(heading) "Airflow $(AIRFLOW_OLD): pytest tests/airflow"; \
-	$(BIN_OLD)/python -m pytest tests/airflow || failed="$$failed airflow-$(AIRFLOW_OLD)"; \
+	trap 'kill -9 -- -$$first -$$second -$$third 2>/dev/null || true' EXIT; \
 	$(heading) "pytest tests/integration"; \
 	$(BIN)/python -m pytest tests/integration || failed="$$failed integration"; \
-	wait $$first $$second; \
+	wait $$first $$second $$third; \
+	shown airflow-$(AIRFLOW_OLD) "Airflow $(AIRFLOW_OLD): pytest tests/airflow"; \
 	shown unit-versions "pytest tests/unit tests/versions"; \
 	shown airflow-$(AIRFLOW) "Airflow $(AIRFLOW): pytest tests/airflow"; \
 	shown door "pytest tests/integration --door=v3.0.0"; \
