@@ -45,17 +45,22 @@ def check_copied(store: ObjectStore, plan: BackupPlan) -> list[StoredObject]:
     bundle: list[StoredObject] = []
     if plan.backup.format == meta.SNAPSHOT:
         bundle = snapshots.check_exported(store, plan.backup)
-    found = {item.key: item for item in store.objects(layout.binlogs_dir(plan.backup_root, name))}
-    sizes = {item.key: item.size for item in found.values()}
-    wrong = [copy for copy in plan.copies() if sizes.pop(copy.destination, None) != copy.size]
-    extra = reuse.outside(sizes, plan) if plan.replaces else sorted(sizes)
+    wrong = {copy.destination: copy.size for copy in plan.copies()}  # until they are found
+    copied, others = list[StoredObject](), list[str]()
+    for item in store.objects(layout.binlogs_dir(plan.backup_root, name)):
+        if wrong.get(item.key) == item.size:
+            del wrong[item.key]
+            copied.append(item)
+        elif item.key not in wrong:
+            others.append(item.key)
+    extra = reuse.outside(others, plan) if plan.replaces else others
     if wrong or extra:
-        examples = ", ".join([copy.destination for copy in wrong[:3]] + extra[:3])
+        examples = ", ".join([*list(wrong)[:3], *extra[:3]])
         raise BackupError(
             f"backup {name!r} is not what was planned: {len(wrong):,} objects are missing or have another size, {len(extra):,} are not "
             f"part of it ({examples}); run the backup again under the same name to repair it"
         )
-    return [*(item for key, item in found.items() if key not in sizes), *bundle]
+    return copied + bundle
 
 
 def write_meta(store: ObjectStore, plan: BackupPlan, lease: Lease | None, copied: Iterable[StoredObject]) -> None:

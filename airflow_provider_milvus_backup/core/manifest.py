@@ -63,15 +63,15 @@ class Manifest:
 
 def to_json(backup_id: str, meta: Mapping[str, tuple[int, str]], objects: Iterable[Recorded], *, md5: bool) -> bytes:
     """Return the content of ``provider/manifest.json``; see :class:`Manifest` for the arguments."""
-    groups = []
+    groups = []  # each as text at once: a tree of all would need several times the memory
     for directory, together in groupby(objects, key=lambda item: _directory(item.key)):
         found = list(together)
         columns: list[list[Any]] = [[item.key[len(directory) :] for item in found], [i.size for i in found], [i.etag for i in found]]
         if any(item.checksum for item in found):
             columns.append([item.checksum for item in found])
-        groups.append([directory, *columns])
-    document = {"backup_id": backup_id, "md5": md5, "meta": {file: list(known) for file, known in meta.items()}, "objects": groups}
-    body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+        groups.append(_text([directory, *columns]))
+    document = _text({"backup_id": backup_id, "md5": md5, "meta": {file: list(known) for file, known in meta.items()}})
+    body = f'{document[:-1]},"objects":[{",".join(groups)}]}}'.encode()
     return _head(hashlib.sha256(body).hexdigest()) + body + b"}"
 
 
@@ -94,6 +94,10 @@ def from_json(content: bytes) -> Manifest:
     if len(keys) != sum(len(group[1]) for group in found.groups):
         raise BackupDamaged(f"{MANIFEST_FILE} names an object twice")
     return found
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _head(digest: str) -> bytes:
