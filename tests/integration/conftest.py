@@ -17,15 +17,22 @@ from tests.door.door import VERSION, door
 from tests.integration import data
 from tests.integration.clusters import A_BUCKET, B_BUCKET, ONLY_B, USERS, VAULT, Cluster, location
 
-#: Modules that say nothing about the provider behind the door: servers alone, moments of copying, races that are staged in gRPC, drills.
+#: Modules that say nothing about the provider behind the door: servers alone, moments of copying, races that are staged in gRPC, drills,
+#: and what needs the backup storage alone.
 NOT_THROUGH_THE_DOOR = (
+    "test_catalog",
+    "test_damage",
+    "test_delete",
     "test_door",
     "test_drill",
+    "test_freshness",
     "test_large_objects",
+    "test_locks",
     "test_races",
     "test_resume_backup",
     "test_resume_restore",
     "test_servers",
+    "test_verify",
 )
 #: Modules and tests with deletes in L0 segments: for a server before 3.0 they are not folded, and 2.3.5 cannot import them.
 WITH_L0 = ("test_golden_backups", "test_deletes_in_l0_segments_are_folded_for_a_milvus_that_does_not_know_them")
