@@ -185,12 +185,11 @@ def test_a_restore_that_times_out_names_what_runs_on_and_retries_complete_it(
             break
         except errors.WaitTimeout as error:
             said.append(str(error))
-    assert said, "it did not time out"
-    assert re.fullmatch(
+    told = (
         r"out of time while import jobs [\d, ]+ are still running in Milvus. "
-        r"A retry goes on with restore (\w+) of backup 'wide', and so does MilvusImportSensor\(backup_name='wide', restore_id='\1'\)",
-        said[0],
+        r"A retry goes on with restore (\w+) of backup 'wide', and so does MilvusImportSensor\(backup_name='wide', restore_id='\1'\)"
     )
+    assert any(re.fullmatch(told, text) for text in said), said
     assert summary["jobs"] == len(jobs(f"wide{suffix}")) == len(PARTITIONS), "nothing is imported twice"
     assert connected.rows(f"wide{suffix}") == wide
     assert connected.staged() == []

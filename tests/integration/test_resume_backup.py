@@ -272,7 +272,7 @@ def test_a_run_that_lost_its_lease_does_not_commit(a: Cluster, monkeypatch: pyte
 
 
 def test_a_timeout_says_what_was_going_on_and_the_retry_finishes(a: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = BackupRun.open(a.settings, Reporter(a.log), Patience(timeout=0.5), TASK)
+    run = BackupRun.open(a.settings, Reporter(a.log), Patience(timeout=3), TASK)
     monkeypatch.setattr(type(run.server), "flush_done", lambda *_: False)
     with pytest.raises(WaitTimeout, match=r"out of time while Milvus was flushing default.resumed; a retry begins with the flush again"):
         run.backup("timed_out", "resumed")

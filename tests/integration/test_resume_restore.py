@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -18,7 +19,6 @@ from airflow_provider_milvus_backup.core.patience import Patience
 from airflow_provider_milvus_backup.core.report import Reporter
 from airflow_provider_milvus_backup.core.restore import RestoreRun
 from airflow_provider_milvus_backup.core.restore_plan import RestoreOptions
-from airflow_provider_milvus_backup.core.restore_state import RestoreState
 from airflow_provider_milvus_backup.core.store import ObjectStore
 from demo import servers
 from tests.integration import data
@@ -74,7 +74,7 @@ def open_run(a: Cluster, *, timeout: float = 280, settings: Any = None, **more: 
     return RestoreRun.open(settings or a.settings, Reporter(a.log), Patience(timeout=timeout), **more)
 
 
-def end(run: RestoreRun, state: RestoreState) -> None:
+def end(run: RestoreRun, state: Any) -> None:
     run.wait(state, 1.0)
     run.finish(state)
     run.close()
@@ -273,8 +273,9 @@ def test_a_failed_replacement_leaves_the_old_collection(a: Cluster) -> None:
 
 
 def test_a_timeout_names_the_running_jobs_and_a_retry_waits_for_them(a: Cluster, rows: data.Contents) -> None:
-    one = open_run(a, timeout=1.0)
+    one = open_run(a)
     state = one.start("again", "slow", RestoreOptions(suffix="_slow"))
+    one.ends.patience.deadline = time.time() + 0.2
     message = r"out of time while import jobs \d+(, \d+)? are still running in Milvus. A retry goes on with restore slow of backup 'again'"
     with pytest.raises(WaitTimeout, match=message + r", and so does MilvusImportSensor\(backup_name='again', restore_id='slow'\)"):
         one.wait(state, 1.0)

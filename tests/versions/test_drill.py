@@ -99,7 +99,7 @@ def test_what_imports_keep_from_being_dropped_is_dropped_by_the_next_drill(
     monkeypatch.setattr(undoing, "GRACE", 0.1)
     world.model.fates.append(Fate(hang="Importing"))
     with pytest.raises(WaitTimeout, match="What was created is dropped again"):
-        drilled(world, database="elsewhere", timeout=1.5)
+        drilled(world, database="elsewhere", timeout=4)
     assert "elsewhere" in world.model.databases
     assert world.said("The next drill of this task sees to it")
     assert "drill.json" not in " ".join(world.keys("backup/nightly/provider"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -182,8 +183,9 @@ def test_other_peoples_jobs_may_take_all_places_for_a_while(many: tuple[World, d
 def test_a_restore_that_never_gets_a_place_runs_out_of_time_and_is_gone_on_with(many: tuple[World, dict[str, Any]], version: str) -> None:
     world, rows = many
     others = occupy(world, 2)
-    with restoring(world, timeout=1.5) as run:
+    with restoring(world) as run:
         state = run.start("nightly", RESTORE_ID, OPTIONS)
+        run.ends.patience.deadline = time.time() + 0.5
         with pytest.raises(WaitTimeout, match=r"jobs of this restore wait until it takes more.*A retry goes on with restore"):
             run.wait(state, 0.2)
     release(world, others)
