@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from . import exporting, layout, meta, meta_writer, reuse, snapshots
 from .attempt import ATTEMPT_FILE, Attempt
+from .copier import make_way
 from .errors import BackupDamaged, BackupError, BackupExists, NotInStorage, ObjectChanged, TakenOver, UnsupportedFormat
 from .inventory import Inventory
 from .lease import Lease, in_use
@@ -55,6 +56,8 @@ def check_copied(store: ObjectStore, plan: BackupPlan) -> list[StoredObject]:
             others.append(item.key)
     extra = reuse.outside(others, plan) if plan.replaces else others
     if wrong or extra:
+        if not plan.replaces:  # else they may be objects of the backup that is still there
+            make_way(store, wrong)
         examples = ", ".join([*list(wrong)[:3], *extra[:3]])
         raise BackupError(
             f"backup {name!r} is not what was planned: {len(wrong):,} objects are missing or have another size, {len(extra):,} are not "

@@ -7,6 +7,7 @@ for every ``limit`` copies that succeed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import random
 import time
@@ -130,6 +131,16 @@ def copy_objects(
             run.stopped = True
     if report:
         report(progress)
+
+
+def make_way(store: ObjectStore, keys: Iterable[str]) -> None:
+    """Delete what the store may hold under keys that its listing leaves out, so that the next try's copies are listed.
+
+    A SeaweedFS that was killed can be left with such objects: they can be read, writing over them succeeds and does not bring them
+    into the listing, deleting and writing them does (measured). Where deleting is not allowed, they stay as they are.
+    """
+    with contextlib.suppress(StorageDenied):
+        store.delete(keys)
 
 
 class _Run:

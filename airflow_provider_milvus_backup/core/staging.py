@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from . import layout, meta
-from .copier import Copy, Progress, copy_objects
+from .copier import Copy, Progress, copy_objects, make_way
 from .ends import Ends
 from .errors import RestoreError
 from .job_planning import folded_copies
@@ -49,6 +49,7 @@ def stage(ends: Ends, state: RestoreState, collections: Sequence[tuple[Target, m
     there = {item.key: item.size for item in ends.milvus_store.objects(staging)}
     wrong = [copy.destination for copy in wanted if there.get(copy.destination) != copy.size]
     if wrong:
+        make_way(ends.milvus_store, wrong)
         raise RestoreError(f"{len(wrong):,} staged objects are missing or have another size ({', '.join(wrong[:3])}); try again")
     ends.reporter.line(
         f"staged {progress.objects:,} objects in {duration(progress.seconds)} "

@@ -13,6 +13,7 @@ from airflow_provider_milvus_backup.core import committing, layout
 from airflow_provider_milvus_backup.core.backup import BackupRun
 from airflow_provider_milvus_backup.core.copier import Copy
 from airflow_provider_milvus_backup.core.errors import (
+    BackupError,
     BackupExists,
     BackupInUse,
     BackupNotFound,
@@ -26,7 +27,7 @@ from airflow_provider_milvus_backup.core.names import CollectionName
 from airflow_provider_milvus_backup.core.patience import Patience
 from airflow_provider_milvus_backup.core.reader import read_backup
 from airflow_provider_milvus_backup.core.report import Reporter
-from airflow_provider_milvus_backup.core.store import ObjectStore
+from airflow_provider_milvus_backup.core.store import ObjectStore, StoredObject
 from demo import servers
 from tests.integration import data
 from tests.integration.clusters import A_BUCKET, B_BUCKET, Cluster, admin, everything, listing, location
@@ -132,6 +133,26 @@ def test_copies_between_two_stores_are_recognized_by_the_recorded_etag(
     before = len(a.log.lines)
     summary = a.backup("elsewhere", "resumed", owner=RETRY, settings=elsewhere)
     assert copied(a, before) == summary["objects"] - 4
+
+
+def test_an_object_that_the_listing_leaves_out_is_written_anew_by_the_next_try(a: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So does a SeaweedFS that was killed: what is written over the object does not come into the listing, either."""
+    hidden = set[str]()
+
+    def objects(store: ObjectStore, prefix: str) -> Iterator[StoredObject]:
+        if prefix == "backup/unlisted/binlogs/" and not hidden:
+            hidden.add(max(item.key for item in listed(store, prefix)))
+        return (item for item in listed(store, prefix) if item.key not in hidden)
+
+    attempt(a, "unlisted", 5, monkeypatch)
+    listed = ObjectStore.objects
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectStore, "objects", objects)
+        with pytest.raises(BackupError, match=r"1 objects are missing .*run the backup again under the same name"):
+            a.backup("unlisted", "resumed", owner=RETRY)
+    assert not hidden & set(listing(a.s3, A_BUCKET, "backup/unlisted/binlogs/"))
+    a.backup("unlisted", "resumed", owner=RETRY)
+    assert restored(a, "unlisted") == a.contents(NAME, load=False)
 
 
 def test_rows_written_between_the_tries_are_in_the_backup(a: Cluster, shape: data.Collection, monkeypatch: pytest.MonkeyPatch) -> None:
