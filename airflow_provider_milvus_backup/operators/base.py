@@ -26,7 +26,7 @@ class MilvusBaseOperator(BaseOperator):
     :param backup_aws_conn_id: the ``aws`` connection of the backup storage; by default the same
     :param backup_bucket: where backups are kept; by default Milvus's own bucket
     :param backup_root_path: the path below which backups are kept; by default ``backup``
-    :param config: a backup.yaml of ``milvus-backup`` (path or content) for what is left open
+    :param config: a backup.yaml of ``milvus-backup`` (path, or content as a dictionary) for what is left open
     """
 
     template_fields: Sequence[str] = (

@@ -23,7 +23,7 @@ class MilvusVerifyBackupOperator(MilvusBaseOperator):
     :param level: ``objects``: one listing is compared with what was written, by presence, size and ETag; ``checksums``: objects are read,
         and their content is compared, too; ``binlogs``: and they are opened, and their rows counted
     :param sample: read a part only, at the last two levels: ``3/30`` is the third of thirty parts that together are everything, as in
-        ``{{ logical_date.day }}/31``; ``5%`` is another part every time. By default everything is read
+        ``{{ dag_run.start_date.day }}/31``; ``5%`` is another part every time. By default everything is read
     :param max_bytes_per_second: how fast to read at most: a number, or ``50MiB``; by default as fast as possible
     """
 
