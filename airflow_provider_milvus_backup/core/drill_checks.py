@@ -8,11 +8,13 @@ A check is one of these, with the collection as it is called in the backup:
     {"collection": "books", "search": {"field": "vector", "vector": [0.1, 0.2], "limit": 10, "expect_ids": [7, 8]}}  # or "min_hits"
 
 A search may also have a ``filter`` and ``params`` of the index (``{"ef": 64}``, say). ``expect_ids`` are ids that must be among the hits.
+Whole numbers may be texts, ``"123"``, as a template renders them.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -26,6 +28,7 @@ from .placeholders import VECTORS, placeholder
 MAX_LIMIT = 16_384
 _COUNTS, _EXPECTED = ("count", "min_count", "max_count"), ("expect_ids", "min_hits")
 _INT64, _VARCHAR = 5, 21
+_WHOLE = re.compile(r"-?[0-9]{1,19}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +161,17 @@ class _Given:
         return value
 
     def number(self, key: str, low: int, high: int) -> int:
-        value = self.value[key]
-        if type(value) is not int or not low <= value <= high:
-            raise ConfigError(f"{self.where}: {key} {value!r} is not a whole number from {low:,} to {high:,}")
+        value = whole(self.value[key])
+        if value is None or not low <= value <= high:
+            raise ConfigError(f"{self.where}: {key} {self.value[key]!r} is not a whole number from {low:,} to {high:,}")
         return value
+
+
+def whole(value: object) -> int | None:
+    """Return the whole number that a value is, also one in digits as a template renders it; None for anything else."""
+    if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
+        return int(value)
+    return value if type(value) is int else None
 
 
 def _nodes(checks: object) -> list[_Given]:
@@ -207,7 +217,8 @@ def _search_check(node: _Given, collection: meta.Collection) -> SearchCheck:
     ids = search.value.get("expect_ids", ())
     key = next(one for one in collection.schema["fields"] if one.get("is_primary_key"))
     kind = str if key.get("data_type") == _VARCHAR else int
-    if not isinstance(ids, (list, tuple)) or not all(type(one) is kind for one in ids) or len(ids) > limit:
+    found = [whole(one) if kind is int else one for one in ids] if isinstance(ids, (list, tuple)) else None
+    if found is None or not all(type(one) is kind for one in found) or len(found) > limit:
         raise ConfigError(f"{search.where}: expect_ids {ids!r} is not a list of at most {limit:,} {kind.__name__} values, as the limit is")
     hits = search.number("min_hits", 1, limit) if "min_hits" in search.value else 0
     if not ids and not hits:
@@ -228,7 +239,7 @@ def _search_check(node: _Given, collection: meta.Collection) -> SearchCheck:
         metric,
         search.text("filter", needed=False),
         params,
-        tuple(ids),
+        tuple(one for one in found if one is not None),
         hits,
     )
     try:

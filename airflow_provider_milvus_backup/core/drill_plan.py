@@ -30,6 +30,8 @@ class DrillOptions:
     :param checks: what must be found, see :mod:`.drill_checks`
     :param load: load the collections ``always`` (those whose vectors have indexes), ``as_backed_up`` or ``never``; those that checks are
         about are always loaded
+    :param max_shards: shards of a restored collection at most, where the other Milvus allows for fewer
+    :param allow_downgrade: restore into an older line of Milvus than the backup was taken from
     :param max_seconds: the recovery time objective; a longer recovery fails
     """
 
@@ -42,6 +44,8 @@ class DrillOptions:
     database: str | None = None
     checks: Sequence[Mapping[str, Any]] = ()
     load: str = ALWAYS
+    max_shards: int | None = None
+    allow_downgrade: bool = False
     max_seconds: float | None = None
 
     def check(self) -> None:
@@ -59,11 +63,17 @@ class DrillOptions:
             raise ConfigError(f"suffix {self.suffix!r}: a drill needs one, to keep what it restores apart from the originals")
         name = CollectionName("default", "a")
         targets([name], self.suffix)
+        if self.database is not None and not self.database:
+            raise ConfigError("database '' is not the name of a database; leave it out to restore into those of the backup")
         if self.database is not None:
             targets([name], None, {"default.*": f"{self.database}.*"})
         if self.load not in LOAD:
             raise ConfigError(f"load {self.load!r} is not one of {', '.join(LOAD)}")
-        if self.max_seconds is not None and not self.max_seconds > 0:
+        if self.max_shards is not None and (type(self.max_shards) is not int or self.max_shards < 1):
+            raise ConfigError(f"max_shards {self.max_shards!r} is not a number of shards; give 1 or more, or leave it out")
+        if not isinstance(self.allow_downgrade, bool):  # a text is true, whatever it says
+            raise ConfigError(f"allow_downgrade {self.allow_downgrade!r} is neither True nor False")
+        if self.max_seconds is not None and not is_seconds(self.max_seconds):
             raise ConfigError(f"max_seconds {self.max_seconds!r} is not a number of seconds above 0")
 
     @property
@@ -112,12 +122,23 @@ def plan(options: DrillOptions, backup: meta.Backup, database: str, rng: random.
     if options.database is not None:
         names = {"rename": {str(name): f"{options.database}.{name.collection}{options.suffix}" for name in chosen}}
     return DrillPlan(
-        RestoreOptions(collections=[str(name) for name in chosen], load=NEVER, **names),
+        RestoreOptions(
+            collections=[str(name) for name in chosen],
+            load=NEVER,
+            max_shards=options.max_shards,
+            allow_downgrade=options.allow_downgrade,
+            **names,
+        ),
         collections,
         checks,
         load,
         unloaded,
     )
+
+
+def is_seconds(value: object) -> bool:
+    """Return whether a value is a number above 0."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
 
 
 def sample(names: Sequence[CollectionName], count: int, always: Sequence[CollectionName], rng: random.Random) -> list[CollectionName]:

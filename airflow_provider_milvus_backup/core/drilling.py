@@ -25,13 +25,14 @@ from .catalog_entry import DRILLED_FILE, CatalogEntry
 from .choosing import choose
 from .drill_checks import CheckResult, CountCheck
 from .drill_cleaning import DrillStates, clean, clean_earlier, close
-from .drill_plan import DrillOptions, DrillPlan
+from .drill_plan import DrillOptions, DrillPlan, is_seconds
 from .drill_report import DrillReport
 from .ends import Ends
 from .errors import (
     BackupDamaged,
     BackupInUse,
     BackupNotFound,
+    ConfigError,
     DrillFailed,
     ImportFailed,
     MilvusBackupError,
@@ -42,9 +43,10 @@ from .errors import (
     TargetExists,
 )
 from .lease import Owner
-from .likeness import index_differences, partition_differences, schema_differences
+from .likeness import index_differences, may_expire, partition_differences, schema_differences
 from .names import check_restore_id, restore_id
 from .patience import Patience
+from .plan import META_ONLY
 from .querying import count, search
 from .reader import committed, read_backup, read_schemas
 from .report import Reporter
@@ -59,7 +61,6 @@ _FINDINGS = (BackupDamaged, ImportFailed, RowsMissing, SchemaMismatch)
 #: The phases of a restore, by what a report calls them.
 _PHASES = {"Choose": "plan", "Plan": "plan", "Create and submit": "create", STAGE: "stage", "Import": "import", "Load": "load"}
 _CHECK = "Check"
-TTL = "collection.ttl.seconds"
 
 
 class Stopwatch(Reporter):
@@ -118,6 +119,8 @@ def drill(
     :raises TargetExists: somebody has a collection of the target's name
     """
     options.check()
+    if not is_seconds(poll_interval):
+        raise ConfigError(f"poll_interval {poll_interval!r} is not a number of seconds above 0")
     identity = check_restore_id(drill_id or restore_id(("drill", options.suffix, options.database or ""), uuid.uuid4().hex))
     with reporter.phase("Clean up after earlier drills"):
         clean_earlier(settings, reporter, patience, owner, identity)
@@ -173,10 +176,13 @@ class _Drill:
         else:
             catalog = read_catalog(store, options.backup_name, unfinished=True)
             catalog = catalog if catalog.entries else read_catalog(store)  # for the error, which says what there is
+        # To restore one without data would prove nothing; whoever names it gets it all the same.
+        entries = [entry for entry in catalog.entries if not (options.chooses and entry.strategy == META_ONLY)]
         try:
-            entry = choose(catalog.entries, options.backup_name, catalog.now, options.rng())
+            entry = choose(entries, options.backup_name, catalog.now, options.rng())
         except BackupNotFound as error:
             among = f" (among those that name_pattern {options.name_pattern!r} fits)" if options.name_pattern else ""
+            among += f" (without those that hold no data, made with {META_ONLY})" if len(entries) < len(catalog.entries) else ""
             raise BackupNotFound(f"{error}{among}") from None
         moment = f" of {entry.time.isoformat(timespec='seconds')}" if entry.time else ""
         self.watch.line(f"backup {entry.name!r}{moment} is drilled")
@@ -214,14 +220,14 @@ class _Drill:
         for name, target in targets.items():
             self.ends.patience.check("what was restored was being checked; it is dropped again")
             collection = plan.collections[name]
-            different = schema_differences(collection, schemas.get(collection.collection_id), server.describe(target.building))
+            raw, shards = schemas.get(collection.collection_id), self.options.max_shards
+            different = schema_differences(collection, raw, server.describe(target.building), shards)
             if not has_partition_key(collection.schema):  # otherwise Milvus gives the names
                 different += partition_differences(collection, [one for _, one in server.partitions(target.building)])
             yield _same(target, "schema", different)
             yield _same(target, "indexes", index_differences(collection.indexes, server.indexes(target.building)))
             if target.load is None:
-                ttl = any(key == TTL and value not in ("", "0") for key, value in collection.properties)
-                yield self._counted(target, may_expire=ttl)
+                yield self._counted(target, may_expire=may_expire(collection))
         for check in plan.checks:
             self.ends.patience.check("what was restored was being checked; it is dropped again")
             building = targets[check.collection].building
@@ -253,7 +259,7 @@ class _Drill:
         try:
             if committed(store, report.backup_name)[0] == report.backup_id:
                 store.write(layout.provider_key(store.location.root_path, report.backup_name, DRILLED_FILE), report.to_json(moment))
-        except StorageError as error:
+        except (StorageError, BackupDamaged) as error:
             self.watch.warn(f"the catalog does not show this drill, for its result cannot be written into the backup: {error}")
 
 

@@ -16,15 +16,18 @@ from .raw_schema import schema_to_create
 
 #: Keys of a field or a function that may hold more than in the backup.
 _MAY_GROW = ("type_params", "params")
+#: Properties by which rows expire: all of a collection when they are so many seconds old, or each at the time in this field.
+_TTL, _TTL_FIELD = "collection.ttl.seconds", "ttl_field"
 #: Not compared here: looked at on their own, or given anew by the restore or by Milvus, which numbers functions by itself.
 _OWN = ("name", "index_params", "fields", "functions", "struct_array_fields", "properties", "id", "input_field_ids", "output_field_ids")
 
 
-def schema_differences(collection: meta.Collection, raw: bytes | None, described: Any) -> list[str]:
+def schema_differences(collection: meta.Collection, raw: bytes | None, described: Any, max_shards: int | None = None) -> list[str]:
     """Return how a collection differs from the one in the backup, a short text for each difference.
 
     :param raw: the raw schema that was kept beside the backup, None where there is none
     :param described: DescribeCollectionResponse of the restored one
+    :param max_shards: with how many shards it was restored at most
     """
     wanted = schema.from_proto(schema_to_create(collection.schema, raw, collection.name.collection))
     copy = type(described.schema).FromString(described.schema.SerializeToString())
@@ -41,8 +44,9 @@ def schema_differences(collection: meta.Collection, raw: bytes | None, described
     texts += _missing("the collection: property", properties_to_create(collection), pairs)
     if described.consistency_level != collection.consistency_level:
         texts.append(f"the collection has consistency level {described.consistency_level} instead of {collection.consistency_level}")
-    if collection.shards and described.shards_num != collection.shards:
-        texts.append(f"the collection has {described.shards_num} shards instead of {collection.shards}")
+    shards = min(collection.shards, max_shards or collection.shards)
+    if shards and described.shards_num != shards:
+        texts.append(f"the collection has {described.shards_num} shards instead of {shards}")
     return texts
 
 
@@ -65,6 +69,13 @@ def index_differences(wanted: Sequence[meta.Index], found: Sequence[meta.Index])
         left.remove(alike[0])
         texts += _missing(f"index {alike[0].index_name!r}:", index.params, alike[0].params)
     return texts + [f"index {one.index_name!r} of field {one.field_name!r} is not in the backup" for one in left]
+
+
+def may_expire(collection: meta.Collection) -> bool:
+    """Return whether rows of a collection are no longer found after some time, though nobody deletes them."""
+    properties = properties_to_create(collection)
+    seconds = properties.get(_TTL, "")
+    return bool(properties.get(_TTL_FIELD)) or (seconds.isdecimal() and int(seconds) > 0)
 
 
 def vector_fields(document: Mapping[str, Any]) -> list[str]:

@@ -38,6 +38,8 @@ class RestoreDrill:
         database: str | None = None,
         checks: Sequence[Mapping[str, Any]] | None = None,
         load: str = "always",
+        max_shards: int | None = None,
+        allow_downgrade: bool = False,
         max_seconds: float | None = None,
         drill_id: str | None = None,
         timeout: float | None = None,
@@ -58,6 +60,8 @@ class RestoreDrill:
         :param database: restore into this database; one that is missing is created, and dropped again
         :param checks: what must be found, as dictionaries; see :mod:`~airflow_provider_milvus_backup.core.drill_checks`
         :param load: load the collections ``always``, ``as_backed_up`` or ``never``; only the rows of loaded ones are counted
+        :param max_shards: shards of a restored collection at most
+        :param allow_downgrade: restore into an older line of Milvus than the backup was taken from
         :param max_seconds: the longest recovery time that is good enough
         :param drill_id: says which drill this is, so that calling again takes away what a call that died has left
         :param timeout: seconds after which the drill is given up
@@ -78,6 +82,8 @@ class RestoreDrill:
             database=database,
             checks=() if checks is None else checks,
             load=load,
+            max_shards=max_shards,
+            allow_downgrade=allow_downgrade,
             max_seconds=max_seconds,
         )
         return drill(self.settings, options, owner, self._reporter(), Patience(self._stop, timeout), drill_id, poll_interval)

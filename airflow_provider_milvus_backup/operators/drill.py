@@ -36,6 +36,8 @@ class MilvusRestoreDrillOperator(MilvusBaseOperator):
         ``min_hits``, and maybe ``filter`` and ``params``
     :param load: load the collections ``always`` (where their vectors have indexes), ``as_backed_up`` or ``never``; the rows of those that
         are loaded are counted, and those that checks are about are always loaded
+    :param max_shards: shards of a restored collection at most, where the Milvus of the drill allows for fewer
+    :param allow_downgrade: restore into an older line of Milvus than the backup was taken from
     :param max_seconds: the longest recovery time, in seconds (or a timedelta), that is good enough
     :param poll_interval: longest pause between two looks at the import jobs, in seconds
     :param timeout: seconds (or a timedelta) after which the drill is given up
@@ -67,6 +69,8 @@ class MilvusRestoreDrillOperator(MilvusBaseOperator):
         database: str | None = None,
         checks: Sequence[Mapping[str, Any]] | None = None,
         load: str = "always",
+        max_shards: int | None = None,
+        allow_downgrade: bool = False,
         max_seconds: float | timedelta | None = None,
         poll_interval: float = 5.0,
         timeout: float | timedelta | None = None,
@@ -82,6 +86,8 @@ class MilvusRestoreDrillOperator(MilvusBaseOperator):
         self.database = database
         self.checks = checks
         self.load = load
+        self.max_shards = max_shards
+        self.allow_downgrade = allow_downgrade
         self.max_seconds = max_seconds
         self.poll_interval = poll_interval
         self.timeout = timeout
@@ -103,6 +109,8 @@ class MilvusRestoreDrillOperator(MilvusBaseOperator):
                 database=self.database,
                 checks=self.checks,
                 load=self.load,
+                max_shards=self.max_shards,
+                allow_downgrade=self.allow_downgrade,
                 max_seconds=seconds(self.max_seconds, "max_seconds"),
                 drill_id=restore_id(("drill", dag_id, task_id, str(map_index)), run_id),
                 timeout=seconds(self.timeout, "timeout"),

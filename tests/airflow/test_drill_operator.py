@@ -43,7 +43,8 @@ def drilled(connected: Stack, backed_up: dict[str, Any]) -> Iterator[Callable[..
 
 
 def test_a_drill_returns_the_recovery_time_and_the_catalog_shows_it(drilled: Callable[..., dict[str, Any]]) -> None:
-    found = drilled(checks=[CHECK], max_seconds=280, database="drills")
+    rendered = {**CHECK, "min_count": "1", "max_count": "1294"}
+    found = drilled(checks=[rendered], max_seconds=280, database="drills", max_shards=1, allow_downgrade=True)
     assert json.loads(json.dumps(found)) == found
     assert (found["backup_name"], found["ok"], found["rows"], found["checks"]) == ("shared", True, 1294, 4)
     shown = MilvusBackupHook(backup_bucket="backups").get_backup("shared")["drilled"]
@@ -57,6 +58,9 @@ def test_a_drill_returns_the_recovery_time_and_the_catalog_shows_it(drilled: Cal
         ({"checks": [{**CHECK, "colection": "x"}]}, r"ConfigError: checks\[0\] has the unknown key 'colection'"),
         ({"checks": "coll"}, "ConfigError: checks 'coll' is not a list"),
         ({"sample": 0}, "ConfigError: sample 0 is not a number of collections"),
+        ({"checks": [{**CHECK, "min_count": "one"}]}, "ConfigError: .*min_count 'one' is not a whole number"),
+        ({"max_shards": 0}, "ConfigError: max_shards 0 is not a number of shards"),
+        ({"allow_downgrade": "false"}, "ConfigError: allow_downgrade 'false' is neither True nor False"),
         ({"max_seconds": -1}, "ConfigError: max_seconds -1 is not a number of seconds"),
         ({"backup_name": "random"}, "ConfigError: backup_name 'random' does not say of which time"),
         ({"backup_name": "latest", "name_pattern": "no_such_*"}, "BackupNotFound: no backup is complete"),
@@ -85,7 +89,7 @@ def test_the_example_drills_on_another_cluster(stack: Stack, milvus_b: MilvusSer
     connections = {
         "milvus_drill": milvus_connection(milvus_b, "b-bucket", "b_s3"),
         "b_s3": stack.aws_connection("b"),
-        "backup_s3": stack.aws_connection("a"),
+        "aws_default": stack.aws_connection("a"),
     }
     before = inventory(stack, milvus_b, "b-bucket")
     with in_environment(connections):

@@ -105,7 +105,10 @@ def test_a_search_must_find_all_ids_in_any_order_and_enough_of_them(wanted: dict
         ({**COUNT, "count": -1}, "count -1 is not a whole number from 0"),
         ({**COUNT, "count": 1.5}, "count 1.5 is not a whole number"),
         ({**COUNT, "count": True}, "count True is not a whole number"),
-        ({**COUNT, "count": "12"}, "count '12' is not a whole number"),
+        ({**COUNT, "count": "12.5"}, "count '12.5' is not a whole number"),
+        ({**COUNT, "count": "None"}, "count 'None' is not a whole number"),
+        ({**COUNT, "count": "-1"}, "count '-1' is not a whole number from 0"),
+        ({**COUNT, "count": ""}, "count '' is not a whole number"),
         ({**COUNT, "min_count": 3, "max_count": 2}, "min_count 3 is more than max_count 2"),
         ({**COUNT, "search": SEARCH}, "has both search and expression; make two checks of it"),
         ({"collection": "books", "search": "x"}, r"checks\[0\].search 'x' is not a dictionary"),
@@ -125,7 +128,8 @@ def test_a_check_that_means_nothing_is_refused_with_the_value_and_the_remedy(che
         ({"vector": None}, "not a list of numbers"),
         ({"limit": 0}, "limit 0 is not a whole number from 1 to 16,384"),
         ({"limit": 16_385}, "limit 16385 is not a whole number"),
-        ({"expect_ids": ["7"]}, "is not a list of at most 10 int values"),
+        ({"expect_ids": ["seven"]}, "is not a list of at most 10 int values"),
+        ({"expect_ids": [7.0]}, "is not a list of at most 10 int values"),
         ({"expect_ids": 7}, "is not a list of at most 10 int values"),
         ({"expect_ids": [1, 2, 3], "limit": 2}, "is not a list of at most 2 int values"),
         ({"expect_ids": []}, "expects nothing; give expect_ids or min_hits"),
@@ -138,6 +142,25 @@ def test_a_check_that_means_nothing_is_refused_with_the_value_and_the_remedy(che
 def test_a_search_that_cannot_be_asked_is_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         parsed({"collection": "books", "search": {**SEARCH, **changes}})
+
+
+def test_numbers_may_be_texts_as_templates_render_them() -> None:
+    count, search = parsed(
+        {**COUNT, "min_count": " 12", "max_count": "1300"},
+        {"collection": "books", "search": {**SEARCH, "limit": "3", "expect_ids": ["7", "-8", 9], "min_hits": "2"}},
+    )
+    assert count == CountCheck(BOOKS, "year > 2000", 12, 1300)
+    assert isinstance(search, SearchCheck)
+    assert (search.limit, search.expect_ids, search.min_hits) == (3, (7, -8, 9), 2)
+    assert search.judge([7, -8, 9]).ok
+
+
+def test_keys_that_are_texts_stay_texts() -> None:
+    fields = [{**field, "data_type": 21} if field["name"] == "id" else field for field in collection().schema["fields"]]
+    texts = collection(schema={"name": "books", "fields": fields})
+    (check,) = parse_checks([{"collection": "books", "search": {**SEARCH, "expect_ids": ["7"]}}], {texts.name: texts}, "default")
+    assert isinstance(check, SearchCheck)
+    assert check.expect_ids == ("7",)
 
 
 def test_a_search_in_a_field_without_an_index_is_refused() -> None:

@@ -49,6 +49,13 @@ def test_everything_is_restored_beside_the_originals_and_nothing_else_is_touched
     assert (options.if_exists, options.restore_aliases, options.restore_rbac, options.load) == (FAIL, False, False, NEVER)
 
 
+def test_what_a_smaller_or_older_milvus_of_drills_needs_is_said_to_the_restore() -> None:
+    options = planned().restore
+    assert (options.max_shards, options.allow_downgrade) == (None, False)
+    options = planned(max_shards=2, allow_downgrade=True).restore
+    assert (options.max_shards, options.allow_downgrade) == (2, True)
+
+
 def test_another_database_takes_collections_of_all_with_the_suffix() -> None:
     found = planned(database="drills", suffix="_x", collections=["default.partly", "library.books"])
     assert restored_as(found) == ["drills.partly_x", "drills.books_x"]
@@ -115,10 +122,17 @@ def test_every_collection_comes_up_in_samples_and_a_seed_always_gives_the_same()
         ({"suffix": None}, "suffix None: a drill needs one"),
         ({"suffix": "-x"}, "suffix '-x' is not valid"),
         ({"database": "a b"}, "is not `coll`, `db.coll` or `db.*`"),
-        ({"database": ""}, "is not"),
+        ({"database": ""}, "database '' is not the name of a database; leave it out"),
+        ({"max_shards": 0}, "max_shards 0 is not a number of shards; give 1 or more"),
+        ({"max_shards": "2"}, "max_shards '2' is not a number of shards"),
+        ({"max_shards": True}, "max_shards True is not a number of shards"),
+        ({"allow_downgrade": "False"}, "allow_downgrade 'False' is neither True nor False"),
+        ({"allow_downgrade": None}, "allow_downgrade None is neither True nor False"),
         ({"load": "maybe"}, "load 'maybe' is not one of as_backed_up, always, never"),
         ({"max_seconds": 0}, "max_seconds 0 is not a number of seconds above 0"),
         ({"max_seconds": float("nan")}, "max_seconds nan is not"),
+        ({"max_seconds": "60"}, "max_seconds '60' is not a number of seconds"),
+        ({"max_seconds": True}, "max_seconds True is not a number of seconds"),
         ({"checks": [{**CHECK, "collection": "library.books"}], "collections": "books"}, "a check is about a collection that is drilled"),
     ],
 )

@@ -8,7 +8,13 @@ import pytest
 from pymilvus.grpc_gen import milvus_pb2
 
 from airflow_provider_milvus_backup.core import meta, schema
-from airflow_provider_milvus_backup.core.likeness import index_differences, partition_differences, schema_differences, without_index
+from airflow_provider_milvus_backup.core.likeness import (
+    index_differences,
+    may_expire,
+    partition_differences,
+    schema_differences,
+    without_index,
+)
 from tests.unit.drilled_backups import INDEX, collection
 
 
@@ -56,6 +62,34 @@ def test_every_difference_is_told_by_its_name(spoil: Any, told: str) -> None:
     there = described(one)
     spoil(there)
     assert schema_differences(one, None, there) == [told]
+
+
+@pytest.mark.parametrize(("shards", "at_most", "told"), [(4, 2, []), (4, 8, ["the collection has 2 shards instead of 4"]), (2, 4, [])])
+def test_fewer_shards_are_no_difference_where_fewer_were_asked_for(shards: int, at_most: int, told: list[str]) -> None:
+    one = collection(shards=shards)
+    there = described(one)
+    there.shards_num = 2
+    assert schema_differences(one, None, there, at_most) == told
+
+
+IN_SCHEMA = {**collection().schema, "properties": [{"key": "ttl_field", "value": "expires"}]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, False),
+        ({"properties": [("collection.ttl.seconds", "86400")]}, True),
+        ({"properties": [("collection.ttl.seconds", "0")]}, False),
+        ({"properties": [("collection.ttl.seconds", "-1")]}, False),
+        ({"properties": [("collection.ttl.seconds", "")]}, False),
+        ({"properties": [("ttl_field", "expires")]}, True),
+        ({"properties": [("ttl_field", "")]}, False),
+        ({"schema": IN_SCHEMA}, True),
+    ],
+)
+def test_rows_may_expire_by_the_age_of_all_or_by_a_field_of_each(changes: dict[str, Any], *, expected: bool) -> None:
+    assert may_expire(collection(**changes)) is expected
 
 
 def test_partitions_are_compared_by_name() -> None:

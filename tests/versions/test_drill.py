@@ -12,14 +12,23 @@ import pytest
 from airflow_provider_milvus_backup.core import finishing, undoing
 from airflow_provider_milvus_backup.core.drill_plan import DrillOptions
 from airflow_provider_milvus_backup.core.drilling import drill
-from airflow_provider_milvus_backup.core.errors import DrillFailed, ImportFailed, WaitTimeout
+from airflow_provider_milvus_backup.core.errors import (
+    BackupNotFound,
+    ConfigError,
+    DrillFailed,
+    ImportFailed,
+    UnsupportedServer,
+    WaitTimeout,
+)
 from airflow_provider_milvus_backup.core.lease import Owner
 from airflow_provider_milvus_backup.core.patience import Patience
+from airflow_provider_milvus_backup.core.plan import META_ONLY
 from airflow_provider_milvus_backup.core.report import Reporter
+from tests.contract import shapes
 from tests.contract.jobs import Fate
 from tests.contract.profiles import PROFILES
 
-from .restoring import deletes, segments
+from .restoring import NAME, deletes, segments
 from .test_fidelity_schema import fill
 from .worlds import World
 
@@ -63,6 +72,75 @@ def test_a_newer_milvus_may_add_what_it_likes(milvus: Callable[..., World], vers
     source.backup()
     assert drilled(target, source)["ok"] is True
     assert left(target) == (set(), [])
+
+
+def test_an_older_milvus_is_drilled_on_only_where_it_was_asked_for(milvus: Callable[..., World]) -> None:
+    source, target = milvus("2.5.10"), milvus("2.4.24")
+    segments(source, 2, indexes=True)
+    source.backup()
+    with pytest.raises(UnsupportedServer, match=r"taken from Milvus v2\.5\.10, and this is the older Milvus v2\.4\.24"):
+        drilled(target, source)
+    assert drilled(target, source, allow_downgrade=True)["rows"] == 4
+    assert left(target) == (set(), [])
+
+
+def test_a_milvus_that_allows_for_fewer_shards_is_drilled_on_with_as_many_as_it_may(milvus: Callable[..., World]) -> None:
+    world = milvus("2.5.10")
+    deletes(world)
+    assert world.model.collection(NAME).shards == 2
+    world.backup()
+    assert drilled(world, max_shards=1)["ok"] is True
+    assert [body.shards_num for body in world.server.recorder.of("CreateCollection")] == [1]
+
+
+@pytest.mark.parametrize(
+    ("properties", "found"),
+    [({"ttl_field": "expires"}, True), ({"collection.ttl.seconds": "60"}, True), ({"collection.ttl.seconds": "-1"}, False)],
+)
+def test_rows_that_expire_are_not_missed_and_others_are(
+    milvus: Callable[..., World], monkeypatch: pytest.MonkeyPatch, properties: dict[str, str], *, found: bool
+) -> None:
+    world = milvus("2.6.20")
+    world.model.create_collection(NAME, shapes.schema("docs"), shards=1, properties=properties)
+    world.model.insert(NAME, [shapes.row(number) for number in range(3)])
+    world.model.flush(NAME)
+    world.model.create_index(NAME, "v", "v_index", {"index_type": "FLAT", "metric_type": "L2"})
+    world.backup()
+    load = finishing.load
+
+    def expire(ends: Any, targets: Any) -> None:
+        load(ends, targets)
+        for target in targets:
+            world.model.delete(tuple(target.building), [1])
+
+    monkeypatch.setattr(finishing, "load", expire)
+    if found:
+        assert drilled(world)["ok"] is True
+    else:
+        with pytest.raises(DrillFailed, match="rows: expected 3, found 2"):
+            drilled(world)
+
+
+def test_the_latest_backup_is_one_with_data_and_any_can_be_named(milvus: Callable[..., World]) -> None:
+    world = milvus("2.5.10")
+    segments(world, 1, indexes=True)
+    world.backup("empty", strategy=META_ONLY)
+    for which in ("latest", "random:1d"):
+        with pytest.raises(BackupNotFound, match=r"\(without those that hold no data, made with meta_only\)"):
+            drilled(world, backup_name=which)
+    world.backup("whole")
+    world.backup("empty_again", strategy=META_ONLY)
+    assert drilled(world)["backup_name"] == "whole"
+    found = drilled(world, backup_name="empty_again")
+    assert (found["backup_name"], found["rows"]) == ("empty_again", 0)
+
+
+@pytest.mark.parametrize("poll_interval", [0, -1, "5", None])
+def test_a_pause_that_is_none_is_refused_before_anything_is_restored(milvus: Callable[..., World], poll_interval: Any) -> None:
+    world = milvus("2.5.10")
+    with pytest.raises(ConfigError, match=r"poll_interval .* is not a number of seconds above 0"):
+        drill(world.settings, DrillOptions(), Owner(), Reporter(world.log), Patience(), poll_interval=poll_interval)
+    assert not world.server.recorder.requests
 
 
 def test_a_snapshot_is_drilled_as_well(milvus: Callable[..., World]) -> None:
