@@ -32,7 +32,7 @@ class Rest:
     def __init__(self, server: ContractServer, headers: Mapping[str, str] | None = None, context: ssl.SSLContext | None = None) -> None:
         kind = http.client.HTTPSConnection if context else http.client.HTTPConnection
         more: dict[str, Any] = {"context": context} if context else {}
-        self._connection, self._headers = kind(server.host, server.port, timeout=10, **more), dict(headers or {})
+        self._connection, self._headers = kind(server.host, server.port, timeout=60, **more), dict(headers or {})
 
     def __enter__(self) -> Rest:  # noqa: PYI034 (Self came with Python 3.11)
         return self
@@ -76,7 +76,7 @@ def create(server: ContractServer, source: Any, **more: Any) -> dict[str, Any]:
 
 def get(server: ContractServer, path: str) -> tuple[int, Any]:
     """Ask the management port and return status and answer."""
-    connection = http.client.HTTPConnection(server.host, server.management_port, timeout=10)
+    connection = http.client.HTTPConnection(server.host, server.management_port, timeout=60)
     try:
         connection.request("GET", f"/management/datacoord/garbage_collection/{path}")
         answer = connection.getresponse()

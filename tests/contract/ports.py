@@ -17,7 +17,7 @@ _HTTP2 = b"PRI * HTTP/2"
 _TLS = b"\x16\x03"
 #: The name of HTTP/2 in the list of protocols of a TLS ClientHello.
 _ALPN_H2 = b"\x02h2"
-_FIRST_BYTES_SECONDS = 10.0
+_FIRST_BYTES_SECONDS = 60.0
 
 Serve = Callable[[socket.socket], None]
 
@@ -75,7 +75,7 @@ class Port:
         self._listener.close()
         self.disconnect()
         for thread in list(self._threads):
-            thread.join(timeout=5)
+            thread.join(timeout=60)
 
     def _accept(self) -> None:
         with suppress(OSError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import functools
 import threading
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -45,7 +44,7 @@ class Base:
     def limit_flush(self, collection_id: int) -> None:
         """Refuse a flush that comes too soon after another (``internal/proxy/rate_limit_interceptor.go``)."""
         with self.model.lock:
-            now = time.monotonic()
+            now = self.model.monotonic()
             if self.flush_interval and now - self._last_flush.get(collection_id, -1e9) < self.flush_interval:
                 raise rate_limited(1 / self.flush_interval)
             self._last_flush[collection_id] = now

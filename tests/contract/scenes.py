@@ -24,6 +24,10 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
+    def tick(self) -> None:
+        """Let a second pass."""
+        self.now += 1
+
 
 def made(version: str, **options: Any) -> Model:
     """Return an empty model with its bucket in memory."""

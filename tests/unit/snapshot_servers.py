@@ -71,7 +71,7 @@ def left(contract: ContractServer) -> list[str]:
 
 
 def ended(server: MilvusServer, job_id: int, name: CollectionName = RESTORED) -> JobStatus:
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while (status := snapshots.snapshot_state(server, job_id, name)).state is JobState.RUNNING and time.monotonic() < until:
         time.sleep(0.005)
     return status

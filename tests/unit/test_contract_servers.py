@@ -75,7 +75,7 @@ def test_nothing_stays_behind() -> None:
         rest = Rest(server)
         assert rest.post("jobs/import/list", {})["code"] == 0
         channel = grpc.insecure_channel(f"{server.host}:{server.port}")
-        milvus_pb2_grpc.MilvusServiceStub(channel).GetVersion(milvus_pb2.GetVersionRequest(), timeout=5)
+        milvus_pb2_grpc.MilvusServiceStub(channel).GetVersion(milvus_pb2.GetVersionRequest(), timeout=60)
     with pytest.raises(OSError):  # noqa: PT011 (refused or reset)
         http.client.HTTPConnection(server.host, server.port, timeout=1).connect()
     channel.close()
@@ -97,7 +97,7 @@ def test_tls_with_client_certificates(tmp_path: Path) -> None:
             files.ca.read_bytes(), files.client_key.read_bytes(), files.client_certificate.read_bytes()
         )
         with stub(server, channel=grpc.secure_channel(f"{server.host}:{server.port}", credentials)) as milvus:
-            assert milvus.GetVersion(milvus_pb2.GetVersionRequest(), timeout=5).version == "v2.6.4"
+            assert milvus.GetVersion(milvus_pb2.GetVersionRequest(), timeout=60).version == "v2.6.4"
 
 
 def test_a_thousand_jobs_are_polled_at_once() -> None:
@@ -106,7 +106,7 @@ def test_a_thousand_jobs_are_polled_at_once() -> None:
         source = fill(server)
         with Rest(server) as rest:
             ids = [rest.post("jobs/import/create", create(server, source))["data"]["jobId"] for _ in range(1000)]
-        barrier = threading.Barrier(200, timeout=30)
+        barrier = threading.Barrier(200, timeout=120)
 
         def poll(mine: list[str]) -> list[str]:
             with Rest(server) as own:
@@ -153,7 +153,7 @@ def test_grpc_lets_in_who_logs_in(secret: str, code: str) -> None:
     with contract_server("2.6.4", passwords=PASSWORDS, api_keys={"the-key"}) as server, stub(server) as milvus:
         metadata = [("authorization", base64.b64encode(secret.encode()).decode())] if secret else []
         try:
-            milvus.ListDatabases(milvus_pb2.ListDatabasesRequest(), metadata=metadata, timeout=5)
+            milvus.ListDatabases(milvus_pb2.ListDatabasesRequest(), metadata=metadata, timeout=60)
             found = "OK"
         except grpc.RpcError as error:
             found = error.code().name
@@ -164,7 +164,7 @@ def test_a_user_may_lack_privileges() -> None:
     with contract_server("2.6.4", passwords={"root": "Milvus", "bob": "secret"}) as server, stub(server) as milvus:
         server.accounts.forbidden["bob"] = {"BackupRBAC", "jobs/import/list"}
         encoded = base64.b64encode(b"bob:secret").decode()
-        denied = milvus.BackupRBAC.future(milvus_pb2.BackupRBACMetaRequest(), metadata=[("authorization", encoded)], timeout=5)
+        denied = milvus.BackupRBAC.future(milvus_pb2.BackupRBACMetaRequest(), metadata=[("authorization", encoded)], timeout=60)
         assert denied.code() is grpc.StatusCode.PERMISSION_DENIED
         assert "permission deny to bob in the `default` database" in denied.details()
         for header in ("Bearer bob:secret", f"Basic {encoded}"):
@@ -306,7 +306,7 @@ def test_what_is_raised_before_an_answer_is_the_answer() -> None:
             rest.post("jobs/import/list", {})
         with Rest(server) as rest:
             assert rest.post("jobs/import/list", {})["code"] == 0
-        statuses = [milvus.GetVersion(milvus_pb2.GetVersionRequest(), timeout=5).status for _ in range(2)]
+        statuses = [milvus.GetVersion(milvus_pb2.GetVersionRequest(), timeout=60).status for _ in range(2)]
         assert [(status.code, status.error_code) for status in statuses] == [(8, 49), (0, 0)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections import Counter
@@ -40,7 +41,7 @@ class Upstream(grpc.GenericRpcHandler):  # type: ignore[misc]
             self.requests[name] += 1
             self.asked_at = time.monotonic()
             self.metadata, self.seconds_left = dict(context.invocation_metadata()), context.time_remaining()
-            self.release.wait(5)
+            self.release.wait(60)
             if not context.is_active():
                 self.cancelled.append(name)
             context.set_trailing_metadata([("cost", "7")])
@@ -135,9 +136,13 @@ def test_a_client_that_gives_up_or_goes_away_cancels_nothing(upstream: Upstream)
     upstream.release.clear()
     with faulty_grpc("127.0.0.1", upstream.port, Script({})) as proxy:
         with channel_to(proxy) as channel:
-            assert refusal(channel, "GetImportState", timeout=0.1)[0] == grpc.StatusCode.DEADLINE_EXCEEDED
+            seconds = 0.1
+            while not upstream.requests["GetImportState"]:  # so long as it takes this machine to send it
+                assert refusal(channel, "GetImportState", timeout=seconds)[0] == grpc.StatusCode.DEADLINE_EXCEEDED
+                seconds *= 2
+            asked = upstream.requests["GetImportState"]
             abandoned = channel.unary_unary(f"{SERVICE}/GetImportState").future(b"")
-            wait_for(lambda: upstream.requests["GetImportState"] == 2)
+            wait_for(lambda: upstream.requests["GetImportState"] > asked)
             assert upstream.seconds_left is None or upstream.seconds_left > 1e6
             abandoned.cancel()
         time.sleep(0.1)  # for a cancellation to arrive
@@ -152,7 +157,7 @@ def test_while_it_is_down_pending_and_new_requests_fail_at_once_and_afterwards_a
         pending = channel.unary_unary(f"{SERVICE}/Flush").future(b"")
         wait_for(lambda: upstream.requests["Flush"] == 1)
         proxy.down = True
-        assert pending.exception(2).code() == grpc.StatusCode.UNAVAILABLE
+        assert pending.exception(60).code() == grpc.StatusCode.UNAVAILABLE
         assert refusal(channel, "Flush")[0] == grpc.StatusCode.UNAVAILABLE
         upstream.release.set()
         proxy.down = False
@@ -177,7 +182,7 @@ def test_the_hook_may_block_and_start_an_outage_at_an_exact_moment(upstream: Ups
 
 
 def test_an_upstream_that_is_gone_is_unavailable_and_soon_found_again_when_it_is_back() -> None:
-    def serve(port: int = 0) -> Any:
+    def serve(port: int) -> Any:
         server = grpc.server(threads, handlers=[Upstream()])
         ports.append(server.add_insecure_port(f"127.0.0.1:{port}"))
         server.start()
@@ -191,8 +196,11 @@ def test_an_upstream_that_is_gone_is_unavailable_and_soon_found_again_when_it_is
             return False
 
     ports: list[int] = []
-    with ThreadPoolExecutor(2) as threads:
-        first = serve()
+    # Holds the port without listening, so that nobody else gets it between the two servers, which share it with this socket.
+    with ThreadPoolExecutor(2) as threads, socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held.bind(("127.0.0.1", 0))
+        first = serve(held.getsockname()[1])
         with faulty_grpc("127.0.0.1", ports[0], Script({})) as proxy, channel_to(proxy) as channel:
             assert answers()
             first.stop(None).wait()
@@ -250,7 +258,7 @@ def test_a_schedule_says_what_it_injected() -> None:
 
 
 def wait_for(condition: Any) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)

@@ -86,7 +86,7 @@ def upstream() -> Iterator[Server]:
 
 
 def connect(proxy: FaultyS3) -> closing[http.client.HTTPConnection]:
-    return closing(http.client.HTTPConnection(urlsplit(proxy.endpoint_url).netloc, timeout=5))
+    return closing(http.client.HTTPConnection(urlsplit(proxy.endpoint_url).netloc, timeout=60))
 
 
 def ask(connection: http.client.HTTPConnection, method: str = "GET", path: str = "/b/k", body: Any = None, **headers: str) -> bytes:
@@ -227,7 +227,7 @@ def test_hang_answers_nothing_until_its_time_is_over_and_holds_up_nobody_else(up
 def test_the_end_of_the_proxy_ends_what_hangs(upstream: Server) -> None:
     schedule = Script({("get", 1): Fault.HANG})
     with faulty_s3(upstream.url, schedule) as proxy:
-        hanging = http.client.HTTPConnection(urlsplit(proxy.endpoint_url).netloc, timeout=5)
+        hanging = http.client.HTTPConnection(urlsplit(proxy.endpoint_url).netloc, timeout=60)
         hanging.request("GET", "/b/k")
         wait_for(lambda: schedule.injected)
     with closing(hanging), pytest.raises(ConnectionError):
@@ -276,7 +276,7 @@ def test_a_hook_that_blocks_holds_up_nobody_else(upstream: Server) -> None:
 
     def hold(operation: str, _: str) -> None:
         if operation == "put":
-            assert go.wait(5)
+            assert go.wait(60)
 
     with ThreadPoolExecutor(1) as threads, faulty_s3(upstream.url, Script({})) as proxy, connect(proxy) as held, connect(proxy) as other:
         proxy.before = hold
@@ -310,7 +310,7 @@ def test_its_end_leaves_no_thread_behind(upstream: Server) -> None:
 
 
 def wait_for(condition: Any) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)

@@ -24,7 +24,7 @@ from airflow_provider_milvus_backup.core.gc_pause import (
     ticket_of,
 )
 from airflow_provider_milvus_backup.core.settings import MilvusAddress
-from tests.unit.management_port import INVALID, Clock, Lines, Milvus, New, making, refused, serving
+from tests.unit.management_port import INVALID, Clock, Lines, Milvus, New, making, refused, serving, until
 from tests.unit.test_store_tls import certificate
 
 
@@ -63,6 +63,11 @@ FAILURES: list[tuple[Milvus | None, type[ServerError], str]] = [
 ]
 
 
+def request_seconds(milvus: Milvus | None) -> float:
+    """Return how long to wait for one of these: for long, unless it is the one that hangs."""
+    return 0.2 if milvus and milvus.hang else 60.0
+
+
 @contextmanager
 def failing(milvus: Milvus | None) -> Iterator[str]:
     if milvus is None:
@@ -78,7 +83,7 @@ def test_auto_says_once_that_it_is_not_paused_why_and_what_that_means(
     new: New, log: Lines, milvus: Milvus | None, kind: type[ServerError], text: str
 ) -> None:
     with failing(milvus) as url:
-        with new(url, request_seconds=0.2) as pause:
+        with new(url, request_seconds=request_seconds(milvus)) as pause:
             pause.hold([7, 8])
             pause.hold([7, 8])
             pause.check()
@@ -91,7 +96,7 @@ def test_auto_says_once_that_it_is_not_paused_why_and_what_that_means(
 
 @pytest.mark.parametrize(("milvus", "kind", "text"), FAILURES)
 def test_require_raises_before_anything_is_copied(new: New, log: Lines, milvus: Milvus | None, kind: type[ServerError], text: str) -> None:
-    with failing(milvus) as url, new(url, mode=GC_REQUIRE, request_seconds=0.2) as pause:
+    with failing(milvus) as url, new(url, mode=GC_REQUIRE, request_seconds=request_seconds(milvus)) as pause:
         with pytest.raises(ServerError, match=text) as raised:
             pause.hold([7, 8])
         assert type(raised.value) is kind
@@ -102,6 +107,7 @@ def test_a_milvus_that_hangs_is_asked_for_one_collection_only(new: New, log: Lin
     with serving(Milvus(hang=threading.Event())) as milvus:
         with new(milvus.url, request_seconds=0.2) as pause:
             pause.hold(range(1000))
+        until(lambda: bool(milvus.requests))
         assert len(milvus.requests) == 1
 
 
@@ -128,9 +134,11 @@ def test_a_resume_that_fails_is_one_warning_that_says_when_the_pause_ends(new: N
 
 def test_a_milvus_that_is_gone_at_the_end_is_waited_for_once(new: New, log: Lines) -> None:
     with serving(Milvus()) as milvus:
-        with new(milvus.url, request_seconds=0.3) as pause:
+        with new(milvus.url) as pause:
             pause.hold(range(1, 41))
             milvus.hang = threading.Event()
+            pause._client.timeout = 0.3
+        until(lambda: bool(milvus.asked("resume")))
         assert len(milvus.asked("resume")) == 1
     assert len(log.warnings) == 1
 

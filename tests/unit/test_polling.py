@@ -28,7 +28,8 @@ NAME = CollectionName(*scenes.TARGET)
 
 
 @pytest.fixture
-def server() -> Iterator[ContractServer]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ContractServer]:
+    monkeypatch.setattr(polling, "_FRESH", 250.0)  # one look, however long this machine takes for it
     model, source = scenes.filled("2.6.20")
     model.create_collection(scenes.TARGET, shapes.schema("target"))
     with contract_server("2.6.20", model=model, passwords={"root": "Milvus"}) as running:

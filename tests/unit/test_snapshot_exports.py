@@ -64,8 +64,15 @@ def test_a_kill_ends_the_export_and_drops_the_snapshot_when_milvus_lets_go_of_it
     patience = Patience()
     with running(patience=patience) as (contract, server):
         filled(contract)
-        contract.model.snapshot_seconds, asked = 0.05, contract.model.snapshot_job
-        monkeypatch.setattr(contract.model, "snapshot_job", lambda jobs, number: patience.stop.set() or asked(jobs, number))
+        contract.model.snapshot_seconds, asked = 3600.0, contract.model.snapshot_job
+
+        def kill(jobs: dict[int, SnapshotJob], number: int) -> tuple[SnapshotJob, int]:
+            found = asked(jobs, number)
+            contract.model.snapshot_seconds = 0.05  # it runs when it is looked at, and not for long
+            patience.stop.set()
+            return found
+
+        monkeypatch.setattr(contract.model, "snapshot_job", kill)
         monkeypatch.setattr(snapshots, "DROP_PAUSE", 0.2)
         with pytest.raises(Cancelled, match=r"Milvus was exporting default\.docs"):
             export(contract, server)

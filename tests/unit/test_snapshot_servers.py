@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -61,9 +62,11 @@ def test_who_may_not_export_is_told_so_only_by_a_server_that_can(monkeypatch: py
 
 
 def test_a_server_that_is_away_is_not_taken_for_one_that_cannot() -> None:
+    patience = Patience()
     with contract_server("3.0.1") as contract:
-        server = MilvusServer(MilvusAddress(contract.host, contract.port), Patience(timeout=0.5))
+        server = MilvusServer(MilvusAddress(contract.host, contract.port), patience)
         assert server.can(Capability.SNAPSHOTS)
+    patience.deadline = time.time() + 0.5
     with pytest.raises((ServerUnreachable, TimeoutError)):
         snapshots.probe(server)
     assert server.can(Capability.SNAPSHOTS)
