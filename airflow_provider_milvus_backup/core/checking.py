@@ -61,12 +61,14 @@ class Line:
         return {key: getattr(self, key) for key in ("name", "status", "message", "remedy", "seconds")}
 
 
-def check_skip(names: str | Iterable[str], known: Sequence[str]) -> dict[str, str]:
+def check_skip(names: str | Iterable[str] | None, known: Sequence[str]) -> dict[str, str]:
     """Return the lines to leave out, with the reason; raises ConfigError for a name that no line has.
 
     :param names: a list, or a text with commas
     """
-    wanted = [name.strip() for name in names.split(",") if name.strip()] if isinstance(names, str) else list(names)
+    if names is not None and not isinstance(names, Iterable):
+        raise ConfigError(f"skip {names!r} is neither a list of names nor a text with commas")
+    wanted = [name.strip() for name in names.split(",") if name.strip()] if isinstance(names, str) else list(names or ())
     if unknown := [name for name in wanted if name not in known]:
         raise ConfigError(f"skip {unknown[0]!r} is not the name of a check; the names are {', '.join(known)}")
     return dict.fromkeys(wanted, "left out, because skip names it")

@@ -12,6 +12,7 @@ from . import check_milvus, check_probes, check_storage, checking
 from .capabilities import Capability
 from .check_subject import Subject
 from .checking import Check
+from .errors import ConfigError
 from .names import parse_selection
 from .patience import Patience
 from .report import Reporter
@@ -39,7 +40,7 @@ def check(
     *,
     include_restore: bool = True,
     include_rbac: bool = False,
-    skip: str | Iterable[str] = (),
+    skip: str | Iterable[str] | None = (),
 ) -> dict[str, Any]:
     """Look at both ends, write a line about each thing, and return all of them.
 
@@ -49,11 +50,13 @@ def check(
     :param skip: names of lines that are left out
     :return: ``{"status", "retryable", "server_version", "capabilities": {name: bool}, "checks": [{"name", "status", "message", "remedy",
         "seconds"}]}``; what failed is in it, and not raised
-    :raises ConfigError: the selection cannot be read, or ``skip`` has a name that is none
+    :raises ConfigError: the selection cannot be read, a switch is neither True nor False, or ``skip`` has a name that is none
     :raises Cancelled: the run was asked to stop
     """
     left_out = checking.check_skip(skip, NAMES)
     for switch, wanted, names in (("include_restore", include_restore, ONLY_RESTORES), ("include_rbac", include_rbac, ONLY_RBAC)):
+        if not isinstance(wanted, bool):  # a text is true, whatever it says
+            raise ConfigError(f"{switch} {wanted!r} is neither True nor False")
         if not wanted:
             left_out |= dict.fromkeys(names, f"left out, because {switch} is off")
     subject = Subject.open(settings, reporter, patience, parse_selection(collections))

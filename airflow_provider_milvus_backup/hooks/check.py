@@ -30,7 +30,7 @@ class BackupCheck:
         *,
         include_restore: bool = True,
         include_rbac: bool = False,
-        skip: str | Iterable[str] = (),
+        skip: str | Iterable[str] | None = (),
         timeout: float | None = None,
     ) -> dict[str, Any]:
         """Look at Milvus, its bucket and the backup storage, and return one line about each thing a backup or restore needs.

@@ -38,7 +38,7 @@ class MilvusBackupCheckOperator(MilvusBaseOperator):
         collections: str | Sequence[str] | None = None,
         include_restore: bool = True,
         include_rbac: bool = False,
-        skip: str | Sequence[str] = (),
+        skip: str | Sequence[str] | None = (),
         fail_on: str = "FAIL",
         timeout: float | timedelta | None = None,
         **kwargs: Any,

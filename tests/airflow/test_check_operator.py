@@ -71,6 +71,9 @@ def test_what_may_pass_by_itself_is_worth_a_retry(
         ({"skip": ["clock"]}, "skip 'clock' is not the name of a check"),
         ({"collections": "a.b.c"}, "a.b.c"),
         ({"timeout": 0}, "timeout 0"),
+        ({"skip": 7}, "skip 7 is neither a list of names nor a text with commas"),
+        ({"include_restore": "false"}, "include_restore 'false' is neither True nor False"),
+        ({"include_rbac": None}, "include_rbac None is neither True nor False"),
     ],
 )
 def test_wrong_arguments_fail_the_task_for_good_before_anything_is_asked(
@@ -83,12 +86,12 @@ def test_wrong_arguments_fail_the_task_for_good_before_anything_is_asked(
 
 
 def test_a_killed_check_stops(connected: Stack) -> None:
-    task = MilvusBackupCheckOperator(task_id="task")
+    before, task = connected.staged(), MilvusBackupCheckOperator(task_id="task")
     task.on_kill()
     with pytest.raises(Exception, match=r"stopped while milvus\.connect was about to be checked") as raised:
         task.execute(context(task))
     assert not isinstance(raised.value, AirflowFailException)
-    assert connected.staged() == []
+    assert connected.staged() == before
 
 
 # ---- locked backups ----------------------------------------------------------------------------------------------------------

@@ -131,6 +131,16 @@ def test_where_all_is_well_all_passes_and_nothing_is_left(place: Place) -> None:
     assert place.store.keys == set(MILVUS)
 
 
+def test_a_probe_that_was_not_written_by_wish_is_not_missed(place: Place) -> None:
+    subject = place.subject()
+    subject.left_out = frozenset({"backup_storage.write"})
+    checks = tuple(check for check in check_probes.BACKUPS if check.name in ("backup_storage.read", "backup_storage.delete"))
+    there = [Line("backup_storage.write", SKIP, "left out")]
+    asked = run(checks, subject, Reporter(place.log), skip={"backup_storage.write": "left out"}, lines=there)
+    assert [(line.name, line.status) for line in asked[1:]] == [("backup_storage.read", SKIP), ("backup_storage.delete", PASS)]
+    assert "skip names backup_storage.write" in asked[1].message
+
+
 # ---- whose bucket it is ------------------------------------------------------------------------------------------------------
 
 
@@ -322,10 +332,10 @@ def test_clocks_are_compared_with_the_workers_and_with_each_other(ahead: dict[st
 
 def test_the_clocks_are_those_of_the_stores_and_of_milvus(place: Place) -> None:
     place.store.ahead, server = 3630.0, Server(SHAPE)
-    server.ahead = -120.0
+    server.ahead = -7230.0
     line = place.lines(place.subject(server), (check_storage.CLOCKS,))["clocks"]
     assert line.status == FAIL
-    for said in ("the backup storage is 1 h 00 min ahead", "Milvus's storage is 1 h 00 min ahead", "Milvus is 2 min 00 s behind"):
+    for said in ("the backup storage is 1 h 00 min ahead", "Milvus's storage is 1 h 00 min ahead", "Milvus is 2 h 00 min behind"):
         assert said in line.message, line.message
 
 

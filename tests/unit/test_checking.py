@@ -83,6 +83,19 @@ def test_a_warning_keeps_nothing_from_running() -> None:
     assert statuses(ran(Check("a", finds(WARN)), Check("b", finds(PASS), ("a",)))) == {"a": WARN, "b": PASS}
 
 
+@pytest.mark.parametrize(("names", "left"), [(None, []), ("", []), ((), []), (" a , b,", ["a", "b"]), (["b"], ["b"])])
+def test_what_to_leave_out_is_a_list_or_a_text_or_nothing(names: Any, left: list[str]) -> None:
+    assert list(check_skip(names, ["a", "b"])) == left
+
+
+@pytest.mark.parametrize(
+    ("names", "said"), [(7, "skip 7 is neither a list of names"), ("c", "skip 'c' is not the name"), ([7], "skip 7 is not the name")]
+)
+def test_what_is_no_name_of_a_line_is_not_left_out(names: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        check_skip(names, ["a", "b"])
+
+
 def test_a_line_that_looks_and_finds_nothing_to_look_at_is_a_skip_for_others_too() -> None:
     assert statuses(ran(Check("a", finds(SKIP)), Check("b", finds(PASS), ("a",)))) == {"a": SKIP, "b": SKIP}
 
