@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from .catalog_entry import COMPLETE, CatalogEntry
-from .errors import BackupDamaged, BackupNotFound, ConfigError
+from .errors import BackupDamaged, BackupInUse, BackupNotFound, ConfigError
 from .names import check_backup_name
 from .report import counted, listed
 from .retention_policy import Duration
@@ -58,6 +58,11 @@ def choose(entries: Sequence[CatalogEntry], which: str, now: datetime, rng: rand
                 return entry
             raise BackupDamaged(f"backup {which!r} is {entry.state}, so it cannot be relied on: {entry.reason or 'no reason is known'}")
     raise BackupNotFound(f"there is no backup {which!r}; {_what_there_is(entries)}")
+
+
+def gone(error: BackupNotFound, name: str) -> BackupInUse:
+    """Return the error for a backup that was chosen and is gone, as when retention has removed it: a retry chooses another."""
+    return BackupInUse(f"backup {name!r} was chosen, and deleted before anything could be done with it; try again ({error})")
 
 
 def _order(entry: CatalogEntry) -> tuple[datetime, str]:

@@ -14,8 +14,9 @@ import zlib
 from functools import cache
 from typing import Any, Protocol
 
-_PLAIN = re.compile(r"[0-9a-f]{32}")
-_PARTS = re.compile(r"[0-9a-f]{32}-([1-9][0-9]{0,4})")
+#: In capitals too, as Alibaba's OSS writes them.
+_PLAIN = re.compile(r"[0-9a-f]{32}|[0-9A-F]{32}")
+_PARTS = re.compile(r"(?:[0-9a-f]{32}|[0-9A-F]{32})-([1-9][0-9]{0,4})")
 #: Reflected polynomials.
 _CRC64NVME, _CRC32C = (0x9A6C9329AC4BC9B5, 64), (0x82F63B78, 32)
 #: Bytes of one division.

@@ -51,12 +51,16 @@ class DrillOptions:
     def check(self) -> None:
         """Raise ConfigError for values that cannot be used, as far as no backup is needed to tell."""
         check_choice(self.backup_name)
+        if self.name_pattern is not None and not isinstance(self.name_pattern, str):
+            raise ConfigError(f"name_pattern {self.name_pattern!r} is not a text; write one as in 'nightly_*', or leave it out")
         if self.name_pattern is not None and not self.chooses:
             raise ConfigError(
                 f"name_pattern {self.name_pattern!r} says among which backups `latest` and `random` choose, and backup_name "
                 f"{self.backup_name!r} is a name; leave one of them out"
             )
         parse_selection(self.collections)
+        if self.seed is not None and not isinstance(self.seed, (str, int)):
+            raise ConfigError(f"seed {self.seed!r} is neither a text nor a number; leave it out for chance")
         if self.sample is not None and (type(self.sample) is not int or self.sample < 1):
             raise ConfigError(f"sample {self.sample!r} is not a number of collections; give 1 or more, or leave it out for all")
         if not isinstance(self.suffix, str) or not self.suffix:

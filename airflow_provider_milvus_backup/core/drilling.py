@@ -22,7 +22,7 @@ from typing import Any
 from . import drill_plan, finishing, layout
 from .catalog import Catalog, read_catalog
 from .catalog_entry import DRILLED_FILE, CatalogEntry
-from .choosing import choose
+from .choosing import choose, gone
 from .drill_checks import CheckResult, CountCheck
 from .drill_cleaning import DrillStates, clean, clean_earlier, close
 from .drill_plan import DrillOptions, DrillPlan, is_seconds
@@ -156,6 +156,8 @@ class _Drill:
         try:
             with clean(self.run):
                 self._recover(entry, report)
+        except BackupNotFound as error:
+            raise gone(error, entry.name) if self.options.chooses else error from None
         except _FINDINGS as error:
             problem, report.error = error, f"{type(error).__name__}: {error}"
         report.seconds = self.watch.phases()

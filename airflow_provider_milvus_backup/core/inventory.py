@@ -31,13 +31,14 @@ class Inventory:
     def __init__(self, store: ObjectStore, backup: meta.Backup) -> None:
         self.store, self.backup = store, backup
         self._meta: dict[str, tuple[int, str]] = {}
-        #: The smallest meta file that is written, and the MD5 of its content.
+        #: The smallest meta file that is written by then, its name, and the MD5 of its content.
         self._known: tuple[int, str, str] | None = None
 
     def add(self, file: str, content: bytes) -> None:
-        """Take note of a meta file; all but the commit mark are written when :meth:`write` is called."""
+        """Take note of a meta file; the level files are written when :meth:`write` is called."""
         self._meta[file] = len(content), hashlib.sha256(content).hexdigest()
-        if file != layout.COMMIT_MARK and len(content) <= _SMALL and (self._known is None or len(content) < self._known[0]):
+        written = file not in (layout.FULL_META, layout.COMMIT_MARK)
+        if written and len(content) <= _SMALL and (self._known is None or len(content) < self._known[0]):
             self._known = len(content), file, hashlib.md5(content, usedforsecurity=False).hexdigest()
 
     def write(self, copied: Iterable[StoredObject]) -> None:
@@ -63,8 +64,8 @@ class Inventory:
         try:
             answer = self.store.head_with_checksum(key)
         except StorageDenied:  # checksums of what KMS encrypts need a permission of their own
-            return self.store.head(key).etag == md5, False
-        return str(answer.get("ETag", "")).strip('"') == md5, bool(digests.checksum_of(answer))
+            return self.store.head(key).etag.lower() == md5, False
+        return str(answer.get("ETag", "")).strip('"').lower() == md5, bool(digests.checksum_of(answer))
 
     def _with_checksums(self, directory: str, recorded: Iterator[Recorded], *, md5: bool) -> Iterator[Recorded]:
         def asked(item: Recorded) -> Recorded:

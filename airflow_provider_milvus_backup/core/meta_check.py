@@ -10,8 +10,10 @@ import hashlib
 from dataclasses import dataclass, field
 
 from . import layout, manifest, meta, meta_reader, raw_schema
+from .attempt import Attempt
+from .catalog import replacement
 from .catalog_entry import FACTS, MAX_BYTES
-from .errors import BackupDamaged, BackupNotFound, NotInStorage
+from .errors import BackupDamaged, BackupInUse, BackupNotFound, NotInStorage
 from .jsonreader import Node
 from .manifest import MANIFEST_FILE, Manifest
 from .pairing import Contents, pair
@@ -40,6 +42,7 @@ def read_account(store: ObjectStore, name: str) -> Account:
     """Return what a complete backup says about itself.
 
     :raises BackupNotFound: there is no commit mark
+    :raises BackupInUse: it has been replaced but for the commit mark
     :raises UnsupportedFormat: this version does not know the format
     :raises StorageError: it cannot be read
     """
@@ -49,7 +52,7 @@ def read_account(store: ObjectStore, name: str) -> Account:
     except NotInStorage:
         read_backup(store, name)  # raises, and names those that there are
         raise BackupNotFound(f"backup {name!r} was not in {store.location} until this moment; look again") from None
-    account = Account("", md5=etag.strip('"') == hashlib.md5(mark, usedforsecurity=False).hexdigest())
+    account = Account("", md5=etag.strip('"').lower() == hashlib.md5(mark, usedforsecurity=False).hexdigest())
     try:
         head = Node.parse(mark, layout.COMMIT_MARK)
         account.backup_id = head.string("id")
@@ -131,8 +134,26 @@ def _read_meta(store: ObjectStore, name: str, mark: bytes, account: Account) -> 
             account.findings += _disagreement(account.backup, levels)
     except BackupDamaged as error:
         account.findings.append(Finding(META, f"meta/{FULL if FULL in files else 'collection_meta.json'}", str(error)))
+    if any(finding.kind == META for finding in account.findings) and (attempt := replacement(store, name, account.backup_id)):
+        _allow_for(account, attempt)
     if account.manifest and account.backup and any(finding.kind == META for finding in account.findings):
         account.findings += _against(account.backup, account.manifest)
+
+
+def _allow_for(account: Account, attempt: Attempt) -> None:
+    """Take what a replacement that has not been committed has written of its meta for no damage.
+
+    :raises BackupInUse: it lacks but the commit mark
+    """
+    if account.backup and account.backup.backup_id == attempt.backup_id:
+        raise BackupInUse(
+            f"backup {account.backup.name!r} was replaced by {attempt.owner} but for the commit mark. If that run is at work, verify again "
+            "when it is done; if it is dead, run that backup again: it finishes what is there"
+        )
+    levels = {f"meta/{file}" for file in layout.META_FILES[1:4]}
+    if others := [finding for finding in account.findings if finding.kind == META and finding.key in levels]:
+        account.findings = [finding for finding in account.findings if finding not in others]
+        account.notes.append(f"{attempt.owner} has begun to replace the backup: its level files are of the new one, and nothing reads them")
 
 
 def _content(store: ObjectStore, name: str, file: str) -> bytes | None:

@@ -1,12 +1,14 @@
 """Reading many objects of a backup: at a pace, in bounded memory, and each compared with what is known of its content.
 
-An object that cannot be read although the store answers is damage; when the store does not answer either, nothing was found out.
+An object that cannot be read although the store answers is damage; when the store does not answer either, nothing was found out. A store
+that is busy refuses some of many requests for a while, so objects are taken for unreadable only after they were tried again at the end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -27,8 +29,8 @@ from .workers import run_workers
 
 #: Objects that are read at once, bytes of one request, and bytes of the objects that are held as a whole.
 STREAMS, RANGE, HELD = 64, 4 * MIB, 256 * MIB
-#: Objects that cannot be read until it is said that the store cannot.
-MAX_UNREADABLE = 32
+#: Objects that cannot be read until it is said that the store cannot, and how many of them are tried again at once.
+MAX_UNREADABLE, AGAIN = 32, 4
 
 
 T = TypeVar("T")
@@ -57,6 +59,8 @@ class Outcome:
     content: bytes | None = None
     #: Of an object that was written in parts, their size; whether its ETag means anything then, only the others can tell.
     part: int = 0
+    #: Whether what kept it from being read may be the load: it is tried again when all others have been read.
+    passing: bool = False
 
 
 class _Unusable(Exception):
@@ -85,6 +89,8 @@ class Reading:
     read_bytes: int = 0
     stopped: bool = False
     _unreadable: int = field(default=0, init=False)
+    #: What is tried again at the end; None when this is the end.
+    _again: list[Target] | None = field(default_factory=list, init=False)
     _held: int = field(default=0, init=False)
     _client: Any = field(default=None, init=False)
     _freed: Any = field(default=None, init=False)
@@ -117,11 +123,16 @@ class Reading:
         self._freed = asyncio.Condition()
         with ThreadPoolExecutor(4, "digest") as self._threads:
             await run_workers((self._worker(targets, seen) for _ in range(STREAMS)), self._check_stopped)
+            targets, self._again, self._unreadable = iter(self._again or ()), None, 0
+            await run_workers((self._worker(targets, seen) for _ in range(AGAIN)), self._check_stopped)
 
     async def _worker(self, targets: Iterator[Target], seen: Callable[[Outcome], None]) -> None:
         for target in targets:
             async with self._room(target.size if self.whole else 0):
                 outcome = await self._one(target)
+                if outcome.passing and self._again is not None:
+                    self._again.append(target)
+                    continue
                 self.read_objects += 1
                 seen(outcome)
                 outcome.content = None
@@ -162,12 +173,13 @@ class Reading:
                     raise
                 if isinstance(explained, NotInStorage) and "bucket" not in str(explained).rpartition(": ")[2]:
                     raise _Unusable(Outcome(target, MISSING, "is missing: it vanished while the backup was verified")) from None
-                if not (throttled(error) or transient(error)) or attempt == ATTEMPTS - 1:
-                    raise _Unusable(await self._unread(target, explained)) from None
+                passing = throttled(error) or transient(error)
+                if not passing or attempt == ATTEMPTS - 1:
+                    raise _Unusable(await self._unread(target, explained, passing=passing)) from None
             await asyncio.sleep(random.uniform(0.5, 1) * min(10, 0.2 * 2**attempt))  # noqa: S311 (jitter)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _unread(self, target: Target, error: StorageError) -> Outcome:
+    async def _unread(self, target: Target, error: StorageError, *, passing: bool) -> Outcome:
         """Return the finding that an object cannot be read; raises its error when nothing else can be read either."""
         mark = layout.meta_key(self.store.location.root_path, self.name, layout.COMMIT_MARK)
         self._unreadable += 1
@@ -178,7 +190,7 @@ class Reading:
         if self._unreadable > MAX_UNREADABLE:
             kind = StorageDenied if isinstance(error, StorageDenied) else StorageError
             raise kind(f"more than {MAX_UNREADABLE} objects of backup {self.name!r} cannot be read, so it cannot be verified: {error}")
-        return Outcome(target, UNREADABLE, f"cannot be read: {error}")
+        return Outcome(target, UNREADABLE, f"cannot be read: {error}", passing=passing)
 
     def _explained(self, error: Exception, target: Target) -> StorageError | None:
         from obstore.exceptions import BaseError
@@ -196,7 +208,7 @@ class Reading:
     async def _read(self, target: Target) -> Outcome:
         key = f"{layout.backup_dir(self.store.location.root_path, self.name)}{target.key}"
         expected, digest, part = await self._known(target, key)
-        chunks = []
+        held = io.BytesIO()  # gives its content away without a copy: a large object must not be there twice
         # In ranges, each with a time limit of its own: a large object that is read slowly on purpose is not one that hangs.
         for start in range(0, max(1, target.size), RANGE):
             end = min(start + RANGE, target.size)
@@ -206,10 +218,10 @@ class Reading:
                 return Outcome(target, CONTENT, f"has {whole if whole != target.size else len(content):,} bytes instead of {target.size:,}")
             self.read_bytes += len(content)
             if self.whole:
-                chunks.append(content)
+                held.write(content)
             if digest:
                 await self._digested(digest, content)
-        outcome = Outcome(target, content=_joined(chunks) if self.whole else None, part=part)
+        outcome = Outcome(target, content=held.getvalue() if self.whole else None, part=part)
         outcome.proven = digest is not None and digest.value() == expected
         if digest and not outcome.proven:
             outcome.kind, outcome.detail = CONTENT, f"its content is not what was backed up: {digest.value()} instead of {expected}"
@@ -228,14 +240,14 @@ class Reading:
         if target.checksum and (found := digests.digest(target.checksum)):
             return target.checksum, found, 0
         if self.md5 and digests.is_plain(target.etag):
-            return target.etag, digests.Md5(), 0
+            return target.etag.lower(), digests.Md5(), 0
         parts = digests.parts_of(target.etag)
         if self.md5 and parts:
             loop = asyncio.get_running_loop()
             head = partial(loop.run_in_executor, self._threads, self.store.head_with_checksum, key, 1)
             part = int((await self._attempted(target, head)).get("ContentLength", 0))
             if part and -(-target.size // part) == parts:
-                return target.etag, digests.PartsMd5(part), part
+                return target.etag.lower(), digests.PartsMd5(part), part
         return "", None, 0
 
     async def _digested(self, digest: digests.Digest, content: bytes) -> None:
@@ -250,7 +262,3 @@ class Reading:
             await asyncio.sleep(min(pause, 0.5))
             self._check_stopped()
             pause -= 0.5
-
-
-def _joined(chunks: list[bytes]) -> bytes:
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)

@@ -14,6 +14,7 @@ The result of the last one lies in ``provider/verified.json``. Beside what :mod:
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -151,6 +152,20 @@ class Verification:
             lines.append(f"and {len(self.damage) - _TOLD:,} more collections")
         whole = f"These collections are whole and can be restored: {listed(self.intact)}" if self.intact else "No collection is whole"
         return ". ".join([*([f"Damaged: {'; '.join(lines)}"] if lines else []), f"{whole}. Take a new backup"])
+
+
+def overlooks(found: Verification, earlier: Mapping[str, Any]) -> bool:
+    """Return whether a verification that found nothing cannot have seen the damage that an earlier one has found.
+
+    :param earlier: ``level``, ``sample`` and ``ok`` of that one
+    """
+    if earlier["ok"] or not found.ok:
+        return False
+    deepest = len(LEVELS) - 1  # a level that is not known here may be deeper than all that are
+    deep = LEVELS.index(found.level) >= (LEVELS.index(earlier["level"]) if earlier["level"] in LEVELS else deepest)
+    # The listing is always compared as a whole; every percentage is another part, be it written alike.
+    whole = found.sample is None or earlier["level"] == OBJECTS
+    return not (deep and (whole or (found.sample == earlier["sample"] and "%" not in str(found.sample))))
 
 
 def to_json(found: Verification) -> bytes:

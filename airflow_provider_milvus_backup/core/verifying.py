@@ -19,10 +19,11 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 from . import layout, meta, snapshot_plan
-from .catalog_entry import MARK, VERIFIED
-from .errors import BackupDamaged, BackupInUse, ConfigError, StorageDenied
+from .catalog_entry import MARK, MAX_BYTES, VERIFIED, read_verified
+from .errors import BackupDamaged, BackupInUse, BackupNotFound, ConfigError, NotInStorage, StorageDenied, StorageError
 from .lease import Lease, Owner
 from .manifest import Recorded
 from .meta_check import Account, read_account
@@ -36,7 +37,22 @@ from .report import size as written
 from .sampling import Sample
 from .segment_check import Examination
 from .store import ObjectStore, StoredObject
-from .verification import BINLOGS, CHANGED, CHECKSUMS, EXTRA, LEVELS, MANIFEST, META, MISSING, OBJECTS, SIZE, Finding, Verification, to_json
+from .verification import (
+    BINLOGS,
+    CHANGED,
+    CHECKSUMS,
+    EXTRA,
+    LEVELS,
+    MANIFEST,
+    META,
+    MISSING,
+    OBJECTS,
+    SIZE,
+    Finding,
+    Verification,
+    overlooks,
+    to_json,
+)
 
 
 def verify(
@@ -116,15 +132,35 @@ def _reading(store: ObjectStore, name: str, owner: Owner, reporter: Reporter) ->
 def _keep(store: ObjectStore, found: Verification, reporter: Reporter, *, writable: bool) -> None:
     """Write the result beside the backup that was verified."""
     root, name = store.location.root_path, found.name
-    found.time = store.times(layout.join(root, name, MARK))[1].isoformat(timespec="seconds")
+    try:
+        found.time = store.times(layout.join(root, name, MARK))[1].isoformat(timespec="seconds")
+    except NotInStorage:
+        raise BackupNotFound(f"backup {name!r} was deleted while it was verified; of it nothing is known any more") from None
     if found.backup_id and committed(store, name)[0] != found.backup_id:
         raise BackupInUse(f"backup {name!r} was replaced while it was verified; verify it again")
     if not (writable and found.backup_id):
+        return
+    earlier = _kept(store, found) if found.ok else None
+    if earlier and overlooks(found, earlier):
+        of = f"the part {earlier['sample']}" if earlier["sample"] else "all"
+        reporter.warn(
+            f"damage was found in backup {name!r} on {earlier['time']}, at level {earlier['level']!r} in {of} of it. This verification "
+            "has not looked as closely, so that result stays; verify the same again, or all of it, once the damage is mended"
+        )
         return
     try:
         store.write(layout.join(root, name, VERIFIED), to_json(found))
     except StorageDenied as error:
         reporter.warn(f"the result is not kept beside the backup: {error}")
+
+
+def _kept(store: ObjectStore, found: Verification) -> dict[str, Any] | None:
+    """Return the result that is there, None when there is none of this backup."""
+    try:
+        content = store.read(layout.join(store.location.root_path, found.name, VERIFIED), MAX_BYTES)
+    except StorageError:  # whoever reads the catalog does not see it either
+        return None
+    return read_verified(content, found.backup_id)
 
 
 @dataclass(slots=True)

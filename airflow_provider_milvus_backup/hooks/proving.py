@@ -41,19 +41,25 @@ class BackupProving:
         :param sample: read a part only, at the last two levels: ``3/30`` is the third of thirty parts, ``5%`` another part every time
         :param max_bytes_per_second: how fast to read at most: a number, or ``50MiB``
         """
+        from airflow_provider_milvus_backup.core.choosing import gone
+        from airflow_provider_milvus_backup.core.errors import BackupNotFound
         from airflow_provider_milvus_backup.core.verifying import check_arguments, verify
 
         check_arguments(level, sample, max_bytes_per_second)
         store = self._backup_store()
-        found = verify(
-            store,
-            self._chosen(store, backup_name),
-            self._worker(),
-            self._reporter(),
-            level=level,
-            sample=sample,
-            max_bytes_per_second=max_bytes_per_second,
-        )
+        chosen = self._chosen(store, backup_name)
+        try:
+            found = verify(
+                store,
+                chosen,
+                self._worker(),
+                self._reporter(),
+                level=level,
+                sample=sample,
+                max_bytes_per_second=max_bytes_per_second,
+            )
+        except BackupNotFound as error:
+            raise error if chosen == backup_name else gone(error, chosen) from None
         found.check()
         return found.to_dict()
 

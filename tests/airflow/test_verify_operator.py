@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_milvus_backup._compat import AirflowFailException
-from airflow_provider_milvus_backup.core import reading
-from airflow_provider_milvus_backup.core.errors import StorageError
+from airflow_provider_milvus_backup.core import choosing, reading
+from airflow_provider_milvus_backup.core.errors import BackupInUse, StorageError
 from airflow_provider_milvus_backup.core.store import ObjectStore
 from airflow_provider_milvus_backup.hooks.milvus_backup import MilvusBackupHook
 from airflow_provider_milvus_backup.operators.verify import MilvusVerifyBackupOperator
@@ -74,6 +74,22 @@ def test_what_a_retry_would_meet_again_fails_the_task_for_good(served: VerifiedS
     with pytest.raises(AirflowFailException, match=said):
         executed(**arguments)
     assert f"{BACKUPS}/{NAME}/provider/verified.json" not in served.keys
+
+
+@pytest.mark.parametrize("which", ["latest", "random:1000y"])
+def test_a_backup_that_is_deleted_after_it_was_chosen_is_worth_a_retry(
+    served: VerifiedStore, which: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose = choosing.choose
+
+    def late(*arguments: Any) -> Any:
+        found = choose(*arguments)
+        served.remove("meta/backup_meta.json")
+        return found
+
+    monkeypatch.setattr(choosing, "choose", late)
+    with pytest.raises(BackupInUse, match="'nightly' was chosen, and deleted before anything could be done with it; try again"):
+        executed(backup_name=which)
 
 
 def test_a_store_that_is_away_is_worth_a_retry(served: VerifiedStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,6 +113,8 @@ def test_every_collection_comes_up_in_samples_and_a_seed_always_gives_the_same()
         ({"backup_name": "a-b"}, "backup name 'a-b' is not valid"),
         ({"backup_name": "random"}, "does not say of which time; write `random:30d`"),
         ({"backup_name": "nightly", "name_pattern": "n*"}, "name_pattern 'n.*' says among which backups"),
+        ({"name_pattern": 7}, "name_pattern 7 is not a text"),
+        ({"seed": ["a"]}, r"seed \['a'\] is neither a text nor a number"),
         ({"collections": ["a b"]}, "is not `coll`, `db.coll` or `db.*`"),
         ({"collections": "missing"}, "default.missing does not exist"),
         ({"sample": 0}, "sample 0 is not a number of collections; give 1 or more"),

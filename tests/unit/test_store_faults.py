@@ -24,7 +24,7 @@ class ConditionalStore(Store):
         there = self.objects.get(name)
         if head.startswith("PUT") and "\r\nif-none-match: *" in lowered and there:
             return Answer(412, b"<Error><Code>PreconditionFailed</Code></Error>")
-        if head.startswith("PUT") and "\r\nif-match:" in lowered and f'"{there.etag if there else ""}"' not in lowered:
+        if head.startswith("PUT") and "\r\nif-match:" in lowered and f'"{there.etag.lower() if there else ""}"' not in lowered:
             return Answer(412, b"<Error><Code>PreconditionFailed</Code></Error>")
         return super().answer(head, body)
 

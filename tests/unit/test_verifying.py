@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -19,7 +20,9 @@ from airflow_provider_milvus_backup.core.errors import (
     StorageError,
 )
 from airflow_provider_milvus_backup.core.lease import Lease, in_use
+from airflow_provider_milvus_backup.core.pacing import Pace
 from airflow_provider_milvus_backup.core.reader import read_backup
+from airflow_provider_milvus_backup.core.report import Reporter
 from airflow_provider_milvus_backup.core.store import ObjectStore
 from airflow_provider_milvus_backup.core.verification import BINLOGS, CHECKSUMS, LEVELS, OBJECTS
 from benchmarks.collection import BACKUPS
@@ -47,7 +50,16 @@ def stored(served: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "habits", [{}, {"manifest": False}, {"opaque": True, "checksums": True}, {"checksums": True}], ids=["ours", "official", "kms", "plain"]
+    "habits",
+    [
+        {},
+        {"manifest": False},
+        {"opaque": True, "checksums": True},
+        {"checksums": True},
+        {"capitals": True},
+        {"capitals": True, "manifest": False},
+    ],
+    ids=["ours", "official", "kms", "plain", "oss", "official on oss"],
 )
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_clean_backup_is_ok_and_all_of_it_is_proven(level: str, habits: dict[str, bool]) -> None:
@@ -89,6 +101,25 @@ def test_every_object_is_read_once(level: str) -> None:
         assert sorted(key for key in served.reads if "/binlogs/" in key) == sorted(f"{BACKUPS}/{NAME}/{key}" for key in contents())
 
 
+def test_a_large_object_is_held_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    size, most = 32 * reading.MIB, 1.25
+
+    async def get(self: Any, key: str, start: int, end: int, of: int) -> tuple[bytes, int]:
+        return bytes(end - start), of
+
+    monkeypatch.setattr(reading.Reading, "_get", get)
+    with serving() as (store, _):
+        seen = list[int]()
+        reads = reading.Reading(store, NAME, Pace(None), Reporter(Lines()), whole=True)
+        tracemalloc.start()
+        try:
+            reads.run([reading.Target(KEY, size)], lambda outcome: seen.append(len(outcome.content or b"")), (1, size))
+            assert tracemalloc.get_traced_memory()[1] < most * size + 2 * reading.RANGE
+        finally:
+            tracemalloc.stop()
+        assert seen == [size]
+
+
 @pytest.mark.parametrize("level", [CHECKSUMS, BINLOGS])
 def test_large_objects_are_read_in_ranges_and_one_that_fails_is_read_again_alone(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "RANGE", 100)
@@ -114,6 +145,24 @@ def test_one_object_that_cannot_be_read_although_the_store_answers_is_damage(fau
         assert kinds(found) == [("unreadable", KEY)]
         assert (said in found.findings[0].detail, found.damaged_segments) == (True, [13])
         assert stored(served)["damaged_segments"] == [13]
+
+
+@pytest.mark.parametrize("level", [CHECKSUMS, BINLOGS])
+def test_an_object_that_a_busy_store_does_not_give_is_read_at_the_end(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving() as (store, served):
+        refused, ask = list[str](), type(served).answer
+
+        def answer(self: Any, head: str, body: bytes) -> Answer:
+            if head.startswith("GET") and KEY in head and len(refused) < reading.ATTEMPTS:
+                refused.append(head)
+                return Answer(503, b"<Error><Code>SlowDown</Code></Error>")
+            return ask(self, head, body)
+
+        monkeypatch.setattr(type(served), "answer", answer)
+        found = verified(store, level)
+        assert (found.findings, found.read_objects, found.unproven) == ([], len(contents()), 0)
+        assert found.segments == (5 if level == BINLOGS else 0)
+        assert served.reads.count(f"{BACKUPS}/{NAME}/{KEY}") == 1
 
 
 def test_an_object_that_vanishes_between_listing_and_reading_is_missing() -> None:
@@ -218,6 +267,50 @@ def test_a_backup_that_was_replaced_meanwhile_gets_no_result_of_the_old_one(monk
         with pytest.raises(BackupInUse, match="was replaced while it was verified"):
             verified(store)
         assert VERIFIED not in served.keys
+
+
+def test_a_backup_that_is_deleted_meanwhile_is_not_damaged_but_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving() as (store, served):
+
+        def deleted(*arguments: Any) -> Any:
+            found = account(*arguments)
+            for key in (MARK, KEY):
+                served.remove(key)
+            return found
+
+        monkeypatch.setattr(verifying, "read_account", deleted)
+        with pytest.raises(BackupNotFound, match="'nightly' was deleted while it was verified"):
+            verified(store)
+        assert VERIFIED not in served.keys
+
+
+@pytest.mark.parametrize(
+    ("deep", "shallow"),
+    [
+        ({"level": CHECKSUMS}, {"level": OBJECTS}),
+        ({"level": BINLOGS, "sample": "1/1"}, {"level": CHECKSUMS}),
+        ({"level": CHECKSUMS}, {"level": CHECKSUMS, "sample": "1/1"}),
+        ({"level": CHECKSUMS, "sample": "100%"}, {"level": CHECKSUMS, "sample": "100%"}),
+    ],
+)
+def test_damage_that_was_found_is_not_forgotten_because_somebody_looked_less_closely(
+    deep: dict[str, Any], shallow: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving() as (store, served):
+        whole = served.content(KEY)
+        served.rot(KEY)
+        assert not verified(store, **deep).ok
+        before = stored(served)
+        served.change(KEY, whole)  # which is what an object looks like that the less close look does not open
+        log = Lines()
+        assert verified(store, log=log, **shallow).ok
+        assert stored(served) == before
+        assert any("has not looked as closely, so that result stays" in line for line in log.lines)
+        (entry,) = read_catalog(store).entries
+        assert entry.verified
+        assert (entry.verified["ok"], entry.verified["damaged_segments"]) == (False, [13])
+        assert verified(store, BINLOGS).ok
+        assert stored(served)["ok"] is True
 
 
 def test_the_newest_result_counts_be_it_better_or_worse() -> None:

@@ -56,6 +56,16 @@ def test_a_bit_that_rots_is_found_where_the_content_is_read(manifest: bool, leve
         assert kinds(verified(store, level)) == ([("content", KEY)] if found else [])
 
 
+@pytest.mark.parametrize("manifest", [True, False])
+def test_rot_is_found_where_etags_are_written_in_capitals(manifest: bool) -> None:
+    with serving(capitals=True, manifest=manifest) as (store, served):
+        assert served.etag(KEY).isupper()
+        served.rot(KEY)
+        assert kinds(verified(store, CHECKSUMS)) == [("content", KEY)]
+        served.change(KEY, served.content(KEY)[:-1] + b"!", etag=served.etag(KEY))
+        assert kinds(verified(store, CHECKSUMS)) == [("content", KEY)]
+
+
 def test_rot_is_found_by_a_checksum_where_etags_prove_nothing() -> None:
     with serving(opaque=True, checksums=True) as (store, served):
         served.rot(KEY)

@@ -85,6 +85,8 @@ class VerifiedStore(DeletionStore):
         super().__init__({})
         #: Whether ETags say nothing about content, as with keys of KMS; whether every object has a checksum.
         self.opaque = self.checksums = False
+        #: Whether ETags are written in capitals.
+        self.capitals = False
         #: Size of the parts that an object was written in, by key.
         self.parts: dict[str, int] = {}
         #: What is answered instead, by a part of ``<method> <key>``.
@@ -98,6 +100,8 @@ class VerifiedStore(DeletionStore):
     def _put(self, name: str, stored: Stored) -> None:
         if self.opaque:
             stored = stored._replace(etag=hashlib.md5(f"{len(self.objects)} {name}".encode()).hexdigest())
+        if self.capitals:
+            stored = stored._replace(etag=stored.etag.upper())
         super()._put(name, stored)
 
     def answer(self, head: str, body: bytes) -> Answer:

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_milvus_backup.core import finishing, undoing
+from airflow_provider_milvus_backup.core import drilling, finishing, undoing
 from airflow_provider_milvus_backup.core.drill_plan import DrillOptions
 from airflow_provider_milvus_backup.core.drilling import drill
 from airflow_provider_milvus_backup.core.errors import (
+    BackupInUse,
     BackupNotFound,
     ConfigError,
     DrillFailed,
@@ -133,6 +134,26 @@ def test_the_latest_backup_is_one_with_data_and_any_can_be_named(milvus: Callabl
     assert drilled(world)["backup_name"] == "whole"
     found = drilled(world, backup_name="empty_again")
     assert (found["backup_name"], found["rows"]) == ("empty_again", 0)
+
+
+@pytest.mark.parametrize(("which", "error"), [("latest", BackupInUse), ("nightly", BackupNotFound)])
+def test_a_backup_that_is_deleted_after_it_was_chosen_is_worth_a_retry_unless_it_was_named(
+    milvus: Callable[..., World], monkeypatch: pytest.MonkeyPatch, which: str, error: type[Exception]
+) -> None:
+    world = milvus("2.5.10")
+    segments(world, 1, indexes=True)
+    world.backup()
+    before, choose = left(world), drilling.choose
+
+    def late(*arguments: Any) -> Any:
+        found = choose(*arguments)
+        world.model.bucket.delete(f"{world.root}/backup/nightly/meta/backup_meta.json")
+        return found
+
+    monkeypatch.setattr(drilling, "choose", late)
+    with pytest.raises(error, match="'nightly'"):
+        drilled(world, backup_name=which)
+    assert left(world) == before
 
 
 @pytest.mark.parametrize("poll_interval", [0, -1, "5", None])
