@@ -106,6 +106,8 @@ class MilvusBackupFreshnessSensor(BaseSensorOperator):
         # A dictionary may hold secrets, which must not be persisted for the triggerer.
         if self.deferrable and not isinstance(self.config, Mapping):
             return self._done_or_deferred(time.time() + self.timeout)
+        if self.deferrable:
+            self.log.warning("config is a dictionary, which is not handed to the triggerer, for it may hold secrets: waiting on the worker")
         try:
             return super().execute(context)
         except AirflowSensorTimeout as error:
