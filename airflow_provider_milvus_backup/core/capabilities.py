@@ -34,6 +34,7 @@ class Capability(Enum):
     SEGMENTS_DESCRIBE = "name the logs of a segment"
     STORAGE_V2 = "read and write storage version 2"
     IMPORTING_LISTED = "list segments of running imports"
+    CLUSTERED_ONCE = "list clustered segments only when they replace their inputs"
     GC_PAUSE = "pause garbage collection"
     GC_TICKETS = "pause garbage collection per collection"
     FLUSH_ALL = "flush all collections at one point in time"
@@ -83,7 +84,8 @@ TABLE: dict[Capability, Since] = {
     Capability.SEGMENT_LEVEL: Since(((2, 4, 7),), source="milvus #35023"),
     Capability.SEGMENTS_DESCRIBE: Since(((2, 5, 8),), probe="segments/describe", source="milvus #40466"),
     Capability.STORAGE_V2: Since(((2, 6, 0),), source="milvus #43348"),
-    Capability.IMPORTING_LISTED: Since(((2, 6, 0),), source="internal/datacoord/services.go, GetSegmentsByStates"),
+    Capability.IMPORTING_LISTED: Since(((2, 4, 0),), source="internal/datacoord/import_scheduler.go, services.go, GetSegmentsByStates"),
+    Capability.CLUSTERED_ONCE: Since(((2, 5, 0),), source="milvus #38512"),
     Capability.GC_PAUSE: Since(((2, 3, 4),), probe="garbage_collection/pause", source="milvus #29212"),
     Capability.GC_TICKETS: Since(((2, 6, 8),), probe="a ticket in the answer", source="milvus #46201"),
     Capability.FLUSH_ALL: Since(((2, 6, 11),), source="internal/datacoord/services.go, FlushAll"),

@@ -2,7 +2,7 @@
 
 A listing of the bucket also shows what an unfinished write has left, which Milvus could not import again ("misaligned binlog count").
 The answer is given for compacted segments too, and then names delta logs of the segments they became, which lie elsewhere; so it only
-counts for segments that are still flushed ones (``internal/datacoord/services.go``, GetSegmentInfo).
+counts for segments that are still durable ones (``internal/datacoord/services.go``, GetSegmentInfo).
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from typing import Any
 from . import rest
 from .errors import ServerError, SourceChanged
 from .names import CollectionName
-from .rpc import common
-from .server import MilvusServer
+from .server import MilvusServer, durable_states
 
 #: Segments asked for in one request.
 _PER_REQUEST = 256
@@ -33,11 +32,11 @@ class NamedLogs:
 def named_logs(server: MilvusServer, name: CollectionName, collection_id: int, segment_ids: Sequence[int]) -> dict[int, NamedLogs]:
     """Return the logs of these segments.
 
-    :raises SourceChanged: a segment is not a flushed one any more
+    :raises SourceChanged: a segment is no durable one any more
     :raises UnsupportedServer, ServerUnreachable: this Milvus does not say, or REST cannot be reached
     """
     found: dict[int, NamedLogs] = {}
-    flushed = common().SegmentState.Value("Flushed")
+    durable = durable_states()
     for start in range(0, len(segment_ids), _PER_REQUEST):
         few = list(segment_ids[start : start + _PER_REQUEST])
         body = {"dbName": name.database, "collectionID": collection_id, "segmentIDs": few}
@@ -48,7 +47,7 @@ def named_logs(server: MilvusServer, name: CollectionName, collection_id: int, s
                 raise SourceChanged(f"a segment of {name} vanished while it was looked at") from None
             raise
         for info in data.get("segmentInfos") or []:
-            if info.get("state") != flushed:
+            if info.get("state") not in durable:
                 raise SourceChanged(
                     f"segment {info.get('segmentID')} of {name} is no longer a flushed one; it was just compacted or dropped"
                 )

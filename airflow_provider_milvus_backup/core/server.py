@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +22,9 @@ from .rpc import MilvusRpc, common, messages
 
 # Error codes of milvus-io/milvus `pkg/util/merr`, and of the enum before 2.3.
 NOT_FOUND_CODES = {4, 100, 25, 700, 800}
+#: States of segments whose files are all there. A segment is flushing when its last file has been reported, and a compacted one too
+#: before 2.4, until a loop of DataCoord gets to it; GetFlushState does not wait for that (``internal/datacoord/meta.go``, isFlushState).
+DURABLE = ("Flushing", "Flushed")
 #: What CreateIndex takes (``internal/proxy/util.go``, validateIndexName).
 _INDEX_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -38,7 +41,7 @@ class Flushed:
 
 @dataclass(frozen=True, slots=True)
 class ServerSegment:
-    """One flushed segment as Milvus reports it."""
+    """One durable segment as Milvus reports it."""
 
     segment_id: int
     partition_id: int
@@ -46,6 +49,8 @@ class ServerSegment:
     is_l0: bool
     storage_version: int
     v_channel: str
+    #: Whether a clustering compaction has made it, or is about to replace it.
+    clustered: bool = field(default=False, compare=False)
 
 
 class MilvusServer(MilvusRpc):
@@ -132,6 +137,17 @@ class MilvusServer(MilvusRpc):
 
     def indexes(self, name: CollectionName) -> list[Index]:
         """Return all indexes."""
+        found = []
+        for index in self._described_indexes(name):
+            params = {pair.key: pair.value for pair in index.params}
+            found.append(Index(index.field_name, index.index_name, params.get("index_type", ""), params, index.indexID))
+        return found
+
+    def unindexed_rows(self, name: CollectionName) -> int:
+        """Return how many rows wait for an index, of the index that lacks most."""
+        return max((int(index.pending_index_rows) for index in self._described_indexes(name)), default=0)
+
+    def _described_indexes(self, name: CollectionName) -> Sequence[Any]:
         request = messages().DescribeIndexRequest(collection_name=name.collection)
         try:
             answer = self._call("DescribeIndex", request, f"describe indexes of {name}", name.database)
@@ -139,11 +155,7 @@ class MilvusServer(MilvusRpc):
             if error.code in NOT_FOUND_CODES or "index not found" in str(error).lower() or "IndexNotExist" in str(error):
                 return []
             raise
-        found = []
-        for index in answer.index_descriptions:
-            params = {pair.key: pair.value for pair in index.params}
-            found.append(Index(index.field_name, index.index_name, params.get("index_type", ""), params, index.indexID))
-        return found
+        return list(answer.index_descriptions)
 
     def load_state(self, name: CollectionName, partition: str | None = None) -> str:
         """Return ``Loaded``, ``Loading`` or ``NotLoad`` of a collection or of one partition."""
@@ -152,7 +164,7 @@ class MilvusServer(MilvusRpc):
         return {2: "Loading", 3: "Loaded"}.get(state, "NotLoad")
 
     def segments(self, name: CollectionName) -> list[ServerSegment]:
-        """Return the flushed segments, by id: Milvus lists them in any order. Growing and sealing ones are not durable and left out."""
+        """Return the durable segments, by id: Milvus lists them in any order. Growing and sealed ones are left out."""
         request = messages().GetPersistentSegmentInfoRequest(collectionName=name.collection)
         backoff = Backoff(10, self.patience, first=0.1)
         while True:
@@ -163,7 +175,7 @@ class MilvusServer(MilvusRpc):
                 # A segment that is compacted between the two steps inside the server.
                 if "segment not found" not in str(error).lower() or not backoff.again(str(error)):
                     raise
-        flushed = common().SegmentState.Value("Flushed")
+        durable = durable_states()
         found = (
             ServerSegment(
                 segment_id=info.segmentID,
@@ -173,9 +185,10 @@ class MilvusServer(MilvusRpc):
                 storage_version=info.storage_version,
                 # A field of pymilvus 3; without it import groups segments all the same.
                 v_channel=getattr(info, "insert_channel", ""),
+                clustered=info.level == 3,
             )
             for info in answer.infos
-            if info.state == flushed
+            if info.state in durable
         )
         return sorted(found, key=lambda segment: segment.segment_id)
 
@@ -328,3 +341,8 @@ class MilvusServer(MilvusRpc):
     def describe_database(self, database: str) -> Any:
         """Return DescribeDatabaseResponse; Milvus 2.4.3 and newer."""
         return self._call("DescribeDatabase", messages().DescribeDatabaseRequest(db_name=database), f"describe database {database!r}")
+
+
+def durable_states() -> frozenset[int]:
+    """Return the numbers of the states in :data:`DURABLE`."""
+    return frozenset(common().SegmentState.Value(name) for name in DURABLE)

@@ -10,7 +10,7 @@ from typing import Any
 from . import layout, meta, schema
 from .capabilities import Capability
 from .doors import Door, open_door
-from .errors import BackupError, ConfigError, ServerUnreachable, SourceChanged, UnsupportedFormat, UnsupportedServer
+from .errors import AuthError, BackupError, ConfigError, ServerUnreachable, SourceChanged, UnsupportedFormat, UnsupportedServer
 from .names import CollectionName, restore_of, select
 from .patience import Patience
 from .plan import META_ONLY, BackupPlan, pair
@@ -36,6 +36,8 @@ class Survey:
     reporter: Reporter
     patience: Patience
     _door: Door | None = field(default=None, init=False)
+    #: Collections of which it is not known whether rows are imported into them.
+    _unasked: set[CollectionName] = field(default_factory=set, init=False)
 
     def check_places(self, backups: ObjectStore) -> None:
         """Raise ConfigError where Milvus's garbage collector would take backups for data of its own that it has forgotten."""
@@ -146,7 +148,7 @@ class Survey:
         for listing in range(1, LISTINGS + 1):
             try:
                 partitions = self.server.partitions(name)
-                segments = [] if strategy == META_ONLY else self._segments(name, described.collectionID)
+                segments = [] if strategy == META_ONLY else self._segments(name, described)
                 known = {partition_id for partition_id, _ in partitions} | {layout.ALL_PARTITIONS}
                 if lost := sorted({segment.partition_id for segment in segments} - known):
                     raise SourceChanged(
@@ -161,8 +163,8 @@ class Survey:
                 self.patience.pause(0.5 * listing, f"looking at the segments of {name}")
         raise AssertionError("unreachable: the last listing returns or raises")
 
-    def _segments(self, name: CollectionName, collection_id: int) -> list[meta.Segment]:
-        root = self.source.location.root_path
+    def _segments(self, name: CollectionName, described: Any) -> list[meta.Segment]:
+        root, collection_id = self.source.location.root_path, described.collectionID
         self._refuse_running_imports(name)
         named_by_milvus = self.server.can(Capability.SEGMENTS_DESCRIBE)
         before = set() if named_by_milvus else {item.key for item in self._deltas(collection_id)}
@@ -176,7 +178,7 @@ class Survey:
             )
         named = self._named(name, collection_id, [segment.segment_id for segment in reported])
         if named_by_milvus and named is None:
-            return self._segments(name, collection_id)
+            return self._segments(name, described)
         deltas = list(self._deltas(collection_id))
         self._refuse_newer_deletes(name, reported, [item.key for item in deltas if item.key not in before] if named is None else None)
         inserts = self.source.objects(layout.source_dir(root, layout.INSERT, collection_id))
@@ -191,7 +193,22 @@ class Survey:
             )
         paired = pair(reported, chain(first, inserts), deltas, root, named, levels=self.server.can(Capability.SEGMENT_LEVEL))
         self._refuse_running_imports(name)
+        self._warn_of_clustering(name, described, reported)
         return paired
+
+    def _warn_of_clustering(self, name: CollectionName, described: Any, reported: list[ServerSegment]) -> None:
+        """Warn where segments of a clustering compaction may be listed beside those that they are about to replace.
+
+        2.4 does so until they are indexed, and has marked both alike before (``internal/datacoord/compaction_task_clustering.go``).
+        """
+        if self.server.can(Capability.CLUSTERED_ONCE) or not any(field.is_clustering_key for field in described.schema.fields):
+            return
+        marked = not self.server.can(Capability.SEGMENT_LEVEL) or any(segment.clustered for segment in reported)
+        if marked and self.server.unindexed_rows(name):
+            self.reporter.warn(
+                f"rows of {name} may be in this backup twice: Milvus {self.server.version} lists what a clustering compaction has made "
+                "beside what it was made of, and one may be running. Back up again when none is"
+            )
 
     def _deltas(self, collection_id: int) -> Iterator[StoredObject]:
         return self.source.objects(layout.source_dir(self.source.location.root_path, layout.DELTA, collection_id))
@@ -215,12 +232,22 @@ class Survey:
                 raise SourceChanged(f"segment {ids[2]} of {name} got deletes while it was looked at")
 
     def _refuse_running_imports(self, name: CollectionName) -> None:
-        """Raise SourceChanged while rows are imported: 2.6 and later list their segments before the import is complete."""
+        """Raise SourceChanged while rows are imported: Milvus lists their segments as flushed ones before the import is complete."""
         if not self.server.can(Capability.IMPORTING_LISTED):
             return
         if self._door is None:
             self._door = open_door(self.server)
-        if self._door.running(name):
+        try:
+            running = self._door.running(name)
+        except AuthError as error:
+            if name not in self._unasked:
+                self._unasked.add(name)
+                self.reporter.warn(
+                    f"whether rows are being imported into {name} is not known; if an import runs and fails, the backup holds its rows all "
+                    f"the same. The privilege Import lets it be asked: {error}"
+                )
+            return
+        if running:
             raise SourceChanged(f"rows are being imported into {name}; back it up when its import jobs have ended")
 
     def _named(self, name: CollectionName, collection_id: int, segment_ids: list[int]) -> dict[int, NamedLogs] | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from . import schemas
 from .binlogs import Column, column_group, insert_log
-from .state import ALL_PARTITIONS, DEFAULT_PARTITION, DROPPED, FLUSHED, L0, L1, Collection, Name, Row, Segment
+from .state import ALL_PARTITIONS, DEFAULT_PARTITION, DROPPED, FLUSHED, FLUSHING, L0, L1, L2, Collection, Name, Row, Segment
 from .storage import Storage
 
 
@@ -55,6 +55,21 @@ class Compaction(Storage):
                         self.write_deltas(collection, segment, deletes)
                 l0.state = DROPPED
 
+    def begin_clustering(self, name: Name) -> Segment:
+        """Let a clustering compaction of everything wait for the index of what it has made, and return that."""
+        with self.lock:
+            collection = self._settled(name)
+            parents = self._data(collection)
+            rows = [row for parent in parents for row in parent.rows]
+            made = Segment(self.next_id(), parents[0].partition_id, parents[0].vchannel, L2, FLUSHED, self.profile.storage_version, rows)
+            made.compaction_from, made.unindexed = [parent.id for parent in parents], True
+            if not self.profile.clustered_once:
+                for parent in parents:
+                    parent.level = L2
+            self.write_segment(collection, made)
+            collection.segments.append(made)
+            return made
+
     def collect_garbage(self, name: Name) -> None:
         """Delete the files of dropped segments, as the GC does once ``dropTolerance`` is over, and forget them."""
         with self.lock:
@@ -66,7 +81,8 @@ class Compaction(Storage):
                 collection.segments.remove(segment)
 
     def _data(self, collection: Collection) -> list[Segment]:
-        return [s for s in collection.segments if s.level != L0 and s.state == FLUSHED and not s.importing and s.storage_version < 3]
+        found = [s for s in collection.segments if s.level != L0 and s.state == FLUSHED and s.storage_version < 3]
+        return [segment for segment in found if not (segment.importing or segment.unindexed)]
 
     # ---- planting ----------------------------------------------------------------------------------------------------------
 
@@ -82,11 +98,17 @@ class Compaction(Storage):
             return key
 
     def plant_importing(self, name: Name, rows: Iterable[Mapping[str, Any]], partition: str = DEFAULT_PARTITION) -> Segment:
-        """Put a segment there whose import is not committed: no query sees it, 2.6 and later list it."""
+        """Put a segment there whose import is not complete: no query sees it, and it is listed."""
         segment = self._planted(name, rows, partition)
         segment.importing = True
         self.write_segment(self.collection(name), segment)
         return segment
+
+    def plant_flushing(self, segment: Segment) -> None:
+        """Let a segment be as it is until a loop of DataCoord gets to it: its files are there, and GetFlushState counts it as flushed."""
+        with self.lock:
+            assert segment.state == FLUSHED
+            segment.state = FLUSHING
 
     def plant_v3(self, name: Name, rows: Iterable[Mapping[str, Any]], partition: str = DEFAULT_PARTITION) -> Segment:
         """Put a segment of storage version 3 there: its data lies behind a manifest, not in directories of fields."""

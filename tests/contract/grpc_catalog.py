@@ -187,6 +187,7 @@ class CatalogRpcs(Base):
             shown = answer.index_descriptions.add(
                 index_name=index.name, indexID=index.id, field_name=index.field_name, state=_FINISHED, total_rows=self.model.row_count(name)
             )
+            shown.pending_index_rows = sum(len(segment.rows) for segment in self.model.collection(name).segments if segment.unindexed)
             for key, value in index.params.items():
                 shown.params.add(key=key, value=value)
         return answer

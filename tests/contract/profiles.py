@@ -31,8 +31,11 @@ class Profile:
     lists_sorted: bool = False
     #: PersistentSegmentInfo.storage_version, from 2.6.0 (#43348).
     lists_storage_version: bool = False
-    #: Segments of import jobs that are not committed are listed too, from 2.6 (internal/datacoord/services.go, GetSegmentsByStates).
-    lists_importing: bool = False
+    #: Segments of an import are listed when they are written, flushed as they are (internal/datacoord/import_scheduler.go,
+    #: processInProgressImport), though their job may still fail.
+    lists_importing: bool = True
+    #: What a clustering compaction has made is listed instead of its inputs, from 2.5 (#38512); before, beside them until it is indexed.
+    clustered_once: bool = False
     #: Storage version of new segments: 1 = one directory per field, 2 = one per column group.
     storage_version: int = 1
     #: REST segments/describe, from 2.5.7 (#40466).
@@ -129,6 +132,7 @@ _V2_5_4 = replace(
     version="v2.5.4",
     phases=_2_5,
     lists_sorted=True,
+    clustered_once=True,
     nullable=True,
     functions=True,
     privilege_groups=True,
@@ -142,7 +146,6 @@ _V2_6_4 = replace(
     version="v2.6.4",
     phases=_2_6,
     lists_storage_version=True,
-    lists_importing=True,
     storage_version=2,
     struct_arrays=True,
     add_field=True,

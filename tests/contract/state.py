@@ -18,8 +18,8 @@ Name = tuple[str, str]
 
 DEFAULT_DATABASE, DEFAULT_PARTITION = "default", "_default"
 ALL_PARTITIONS = -1
-LEGACY, L0, L1 = 0, 1, 2
-GROWING, SEALED, FLUSHED, DROPPED = 2, 3, 4, 6
+LEGACY, L0, L1, L2 = 0, 1, 2, 3
+GROWING, SEALED, FLUSHED, FLUSHING, DROPPED = 2, 3, 4, 5, 6
 PHYSICAL_CHANNELS = 16
 
 
@@ -51,8 +51,10 @@ class Segment:
     compaction_from: list[int] = field(default_factory=list)
     #: Overrides the rows' own timestamps (3.0); 0 = there is none.
     commit_ts: int = 0
-    #: It belongs to an import that is not committed: listed from 2.6 on, never seen by a query.
+    #: It belongs to an import that is not complete: listed, never seen by a query.
     importing: bool = False
+    #: A clustering compaction has made it, and its inputs are what a query sees until it is indexed.
+    unindexed: bool = False
     sorted: bool = False
 
     def ts(self, row: Row) -> int:

@@ -18,6 +18,7 @@ from .state import (
     DEFAULT_PARTITION,
     DROPPED,
     FLUSHED,
+    FLUSHING,
     GROWING,
     L0,
     L1,
@@ -194,13 +195,14 @@ class Storage(Catalog):
     # ---- looking -----------------------------------------------------------------------------------------------------------
 
     def listed(self, name: Name) -> list[Segment]:
-        """Return the segments that GetPersistentSegmentInfo lists: sealed and flushed ones, L0 too; importing ones from 2.6 on."""
+        """Return the segments that GetPersistentSegmentInfo lists: sealed, flushing and flushed ones, L0 too; also importing ones."""
         with self.lock:
             return [
                 segment
                 for segment in self._settled(name).segments
-                if (segment.state == FLUSHED or (segment.state == SEALED and segment.level != L0))
+                if (segment.state in (FLUSHING, FLUSHED) or (segment.state == SEALED and segment.level != L0))
                 and (self.profile.lists_importing or not segment.importing)
+                and not (self.profile.clustered_once and segment.unindexed)
             ]
 
     def segment(self, number: int) -> tuple[Collection, Segment]:
@@ -240,7 +242,7 @@ class Storage(Catalog):
             expired = self._expired_before(collection)
             found = []
             for segment in collection.segments:
-                if segment.state == DROPPED or segment.importing or segment.level == L0:
+                if segment.state == DROPPED or segment.importing or segment.unindexed or segment.level == L0:
                     continue
                 own: dict[Any, int] = {}
                 for delete in segment.deletes:

@@ -264,14 +264,14 @@ def test_a_job_goes_through_the_states_of_its_version(version: str, ranges: list
     assert model.copies(TARGET) == {1: 1}
 
 
-def test_rows_of_a_job_that_is_not_completed_are_invisible_and_its_segments_are_listed_from_2_6_on() -> None:
+def test_rows_of_a_job_that_is_not_completed_are_invisible_and_its_segments_are_listed() -> None:
     listed = {}
-    for version in ("2.5.10", "2.6.4"):
+    for version in ("2.4.5", "2.5.10", "2.6.4"):
         model, clock, job = started(version)
         clock.now += 3.5 * model.phase_seconds
         assert (model.progress(model.job(job.id)).state, model.copies(TARGET)) == ("Importing", {})
         listed[version] = [len(segment.rows) for segment in model.listed(TARGET)]
-    assert listed == {"2.5.10": [], "2.6.4": [1]}
+    assert listed == {"2.4.5": [1], "2.5.10": [1], "2.6.4": [1]}
 
 
 def test_a_job_can_be_told_to_fail() -> None:

@@ -244,7 +244,7 @@ def importing(world: World) -> Job:
     return job
 
 
-@pytest.mark.parametrize("version", ["2.6.4", "3.0.0"])
+@pytest.mark.parametrize("version", ["2.4.5", "2.4.24", "2.5.10", "2.6.4", "3.0.0"])
 def test_a_collection_that_is_imported_into_is_refused_by_name(
     milvus: Callable[..., World], monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
@@ -302,13 +302,66 @@ def test_an_import_that_begins_while_segments_are_listed_is_noticed(milvus: Call
     assert restored(world)["_default"].keys() == {0, 1, 2, 3, 70}
 
 
-def test_2_5_does_not_list_what_is_being_imported_so_nothing_is_refused(milvus: Callable[..., World]) -> None:
-    world = milvus("2.5.10")
+def test_the_rows_of_an_import_that_fails_in_the_end_are_in_no_backup(milvus: Callable[..., World]) -> None:
+    world = milvus("2.4.24")
     fill(world)
-    importing(world)
+    job = importing(world)
+
+    def fail() -> None:
+        world.model.fail_job(job, "index building failed")
+
+    world.at("jobs/import/list", lambda: None, lambda: None, fail)
     world.backup(collections="docs")
-    assert world.server.requests["jobs/import/list"] == 0
     assert restored(world)["_default"].keys() == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("version", ["2.4.24", "2.6.20"])
+def test_who_may_not_ask_for_imports_is_told_that_nobody_knows_whether_one_runs(milvus: Callable[..., World], version: str) -> None:
+    world = milvus(version)
+    fill(world)
+    rows = world.model.rows(NAME)
+
+    def refuse() -> None:
+        raise Refusal(65535, "PrivilegeImport: permission deny to reader in the `default` database")
+
+    world.at("jobs/import/list", *[refuse] * 3)
+    world.backup(collections="docs")
+    (said,) = [line for line in world.log.lines if "whether rows are being imported into default.docs is not known" in line]
+    assert "The privilege Import lets it be asked" in said
+    assert restored(world) == rows
+
+
+@pytest.mark.parametrize("strategy", ["flush", "skip_flush"])
+@pytest.mark.parametrize("version", ["2.4.5", "2.4.24", "2.5.4", "2.5.10"])
+def test_a_segment_that_is_still_called_flushing_is_backed_up(milvus: Callable[..., World], version: str, strategy: str) -> None:
+    world = milvus(version)
+    first, second = fill(world, flushes=2)
+    world.model.plant_flushing(second)
+    rows = world.model.rows(NAME)
+    assert rows["_default"].keys() == set(range(8))
+    world.backup(strategy=strategy)
+    assert world.saved().keys() == {first.id, second.id}
+    assert restored(world) == rows
+
+
+@pytest.mark.parametrize(("version", "twice"), [("2.4.5", True), ("2.4.24", True), ("2.5.4", False), ("2.6.20", False)])
+def test_2_4_lists_what_a_clustering_compaction_makes_beside_its_inputs_and_that_is_said(
+    milvus: Callable[..., World], version: str, twice: bool
+) -> None:
+    world = milvus(version)
+    schema = shapes.schema("docs")
+    schema.fields[0].is_clustering_key = True
+    world.model.create_collection(NAME, schema, shards=1)
+    world.model.create_index(NAME, "v", "v_index", {"index_type": "FLAT", "metric_type": "L2"})
+    (inputs,) = add(world, range(4))
+    world.backup("before")
+    warning = "rows of default.docs may be in this backup twice"
+    assert not world.said(warning)
+    made = world.model.begin_clustering(NAME)
+    assert world.model.rows(NAME)["_default"].keys() == {0, 1, 2, 3}
+    world.backup()
+    assert world.said(warning) == twice
+    assert world.saved().keys() == ({inputs.id, made.id} if twice else {inputs.id})
 
 
 def test_storage_version_3_is_refused_with_the_reason(milvus: Callable[..., World]) -> None:
@@ -331,7 +384,7 @@ def test_a_retry_after_a_kill_and_a_compaction_holds_what_is_there_now_and_nothi
     stop = threading.Event()
     world.log.actions["copied"] = stop.set
     with pytest.raises(Cancelled):
-        world.backup(patience=Patience(stop, timeout=60), owner=Owner("dag.task"))
+        world.backup(patience=Patience(stop, timeout=250), owner=Owner("dag.task"))
     assert [key for key in world.keys("backup/nightly") if key.startswith("meta/")] == []
     world.model.compact_l0(NAME)
     world.model.compact(NAME)
