@@ -18,8 +18,8 @@ from .names import CollectionName
 from .report import Reporter
 from .server import MilvusServer
 
-#: Seconds to wait for Milvus to say what a job imports; it knows when the job has left its queue.
-_DETAILS_SECONDS = 30.0
+#: Seconds to wait for Milvus to say what a job imports; it does when it has looked at all files of the job, which lie in its queue before.
+_DETAILS_SECONDS = 600.0
 #: More jobs than these into one collection are asked for with one list first.
 _FEW = 8
 
@@ -129,12 +129,24 @@ class GrpcDoor:
         if self.per_job == 0:
             tags = imports.tagged(listed)
             return {tag: tags[tag] for tag in wanted if tag in tags}
-        if wanted and len(listed) > len(known):
+        if wanted and len(listed) > (recorded := self._recorded(known, len(listed))):
             raise ServerError(
-                f"Milvus has {len(listed)} import jobs into {name}, {len(known)} of which are known, and does not say over gRPC what the "
+                f"Milvus has {len(listed)} import jobs into {name}, {recorded} of which are known, and does not say over gRPC what the "
                 "others import; let it be reached over REST (rest_endpoint of the connection)"
             )
         return {}
+
+    def _recorded(self, known: set[int], enough: int) -> int:
+        """Return how many of these jobs Milvus keeps a record of, for it forgets those that have ended; counted up to ``enough``.
+
+        Those that it does not tell cannot be asked for, and count.
+        """
+        count = sum(1 for job_id in known if job_id < 0)
+        for job_id in sorted((job_id for job_id in known if job_id > 0), reverse=True):  # the newest are the most likely to be there
+            if count >= enough:
+                break
+            count += self.status(job_id, "").state is not JobState.UNKNOWN
+        return count
 
 
 class RestDoor:
@@ -197,7 +209,7 @@ class RestDoor:
         return imports.of_list(data)
 
     def find(self, name: CollectionName, wanted: Mapping[str, Files], known: set[int]) -> dict[str, int]:
-        """Return the jobs by what they import, which Milvus tells of every job that has left its queue."""
+        """Return the jobs by what they import, which Milvus tells of every job whose files it has looked at."""
         found: dict[str, int] = {}
         listed = self._listed(name) if wanted else []
         strangers = [status for status in listed if status.job_id not in known and status.state is not JobState.FAILED]

@@ -15,6 +15,7 @@ from .reader import read_backup
 from .restore_plan import REPLACE, RestoreOptions
 from .restore_state import Job, RestoreState, Target
 from .state_store import StateStore
+from .submitting import known_jobs
 
 
 def finish(ends: Ends, states: StateStore, state: RestoreState) -> float:
@@ -24,6 +25,7 @@ def finish(ends: Ends, states: StateStore, state: RestoreState) -> float:
     :raises TargetExists: somebody else has taken a name meanwhile
     """
     waiting = [target for target in state.targets if not target.done]
+    check_twice(ends, state, waiting)
     check_rows(ends, waiting)
     load(ends, waiting)
     options = RestoreOptions.from_text(state.options)
@@ -45,6 +47,21 @@ def finish(ends: Ends, states: StateStore, state: RestoreState) -> float:
     state.summary = state.finished(seconds)
     states.save(state)
     return seconds
+
+
+def check_twice(ends: Ends, state: RestoreState, waiting: Sequence[Target]) -> None:
+    """Raise ImportFailed where a job that was submitted again, because its submission was not answered, has begun all the same.
+
+    Over gRPC this is seen when it is submitted.
+    """
+    for target in [target for target in waiting if target.unanswered and ends.door.per_job > 1]:
+        wanted = {state.tag(target, job): job.files for job in target.jobs}
+        if twice := ends.door.find(target.building, wanted, known_jobs(state, target.building)):
+            rest = "rows were appended twice: delete them" if target.append else "what this restore had created is dropped again"
+            raise ImportFailed(
+                f"Milvus did not answer when import jobs into {target.name} were submitted, and has begun both them and those that were "
+                f"submitted instead ({sorted(twice.values())}); {rest}, and restore again"
+            )
 
 
 def check_rows(ends: Ends, waiting: Sequence[Target]) -> None:

@@ -128,6 +128,8 @@ class Target:
     end_ts: int = 0
     #: Jobs of others into the collection, from before rows were appended.
     before: list[int] = field(default_factory=list)
+    #: Milvus has not answered when a job was submitted; where it did not show up and was submitted again, both may run.
+    unanswered: bool = False
 
     @property
     def rows(self) -> int:
@@ -144,7 +146,7 @@ class Target:
         """Forget the collection and its jobs, and go on under a further name."""
         self.generation += 1
         self.building = building_name(self.name, restore_id, self.generation)
-        self.collection_id, self.ready = 0, False
+        self.collection_id, self.ready, self.unanswered = 0, False, False
         for job in self.jobs:
             job.submit_again()
 
@@ -334,4 +336,5 @@ def _target(node: Node, restore_id: str) -> Target:
         folded=node.boolean("folded"),
         end_ts=node.integer("end_ts", high=MAX_UINT64),
         before=node.items("before", int),
+        unanswered=node.boolean("unanswered"),
     )

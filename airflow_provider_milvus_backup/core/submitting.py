@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 
 from . import databases, imports, meta, snapshots, targets
 from .ends import Ends
-from .errors import RestoreError, RowsMissing, ServerError, ServerUnreachable
+from .errors import MilvusBackupError, RestoreError, RowsMissing, ServerError, ServerUnreachable
 from .imports import JobState
 from .names import CollectionName
 from .patience import Backoff
@@ -22,6 +23,9 @@ from .state_store import StateStore
 STAGE = "Stage"
 #: Seconds between two writes of the state while jobs are submitted.
 _SAVE = 1.0
+#: Seconds in which a job may still begin whose submission was not answered: Milvus lists all prefixes before, and from 2.6 on takes jobs
+#: out of its log (``internal/datacoord/services.go``, ImportV2, broadcastImport).
+_SETTLE = 30.0
 
 
 def submit(ends: Ends, states: StateStore, state: RestoreState, go_on: str) -> None:
@@ -47,7 +51,12 @@ def submit(ends: Ends, states: StateStore, state: RestoreState, go_on: str) -> N
                 states.save(state)
                 count += 1
                 continue
-            job_id = found.get(state.tag(target, job)) or _submit_job(ends, state, target, job)
+            try:
+                job_id = found.get(state.tag(target, job)) or _submit_job(ends, state, target, job)
+            except ServerUnreachable:
+                with contextlib.suppress(MilvusBackupError):
+                    states.save(state)  # what was submitted before, and that this job may be running
+                raise
             if not job_id:
                 states.save(state)
                 running = f"{counted(len(state.pending()), 'job')} of this restore running"
@@ -55,7 +64,7 @@ def submit(ends: Ends, states: StateStore, state: RestoreState, go_on: str) -> N
                 return
             job.job_id = job_id
             count += 1
-            if time.monotonic() - saved > _SAVE:
+            if target.append or time.monotonic() - saved > _SAVE:  # what was appended cannot be dropped and begun anew
                 states.save(state)
                 saved = time.monotonic()
     states.save(state)
@@ -121,7 +130,7 @@ def _restore_snapshot(ends: Ends, state: RestoreState, target: Target) -> int:
     return job_id
 
 
-def _known(state: RestoreState, building: CollectionName) -> set[int]:
+def known_jobs(state: RestoreState, building: CollectionName) -> set[int]:
     """Return the ids of jobs that need not be found; over gRPC their number counts, so failed ones are not among them."""
     alike = [target for target in state.targets if target.building == building]
     failed = JobState.FAILED.value
@@ -132,7 +141,18 @@ def _known(state: RestoreState, building: CollectionName) -> set[int]:
 def _find_lost(ends: Ends, state: RestoreState, target: Target) -> dict[str, int]:
     """Return the ids of due jobs that an earlier try, or a request whose answer was lost, has submitted already, by tag."""
     wanted = {state.tag(target, job): job.files for job in target.due}
-    return ends.door.find(target.building, wanted, _known(state, target.building))
+    return ends.door.find(target.building, wanted, known_jobs(state, target.building))
+
+
+def _appearing(ends: Ends, state: RestoreState, target: Target, job: Job, seconds: float) -> int:
+    """Return the id of a job whose submission was not answered, when it shows up within so many seconds, else 0."""
+    tag, until = state.tag(target, job), time.monotonic() + seconds
+    while True:
+        if found := ends.door.find(target.building, {tag: job.files}, known_jobs(state, target.building)).get(tag):
+            return found
+        if time.monotonic() >= until:
+            return 0
+        ends.patience.pause(1.0, f"Milvus was asked to import into {target.name} and has not answered")
 
 
 def _submit_job(ends: Ends, state: RestoreState, target: Target, job: Job) -> int:
@@ -146,9 +166,10 @@ def _submit_job(ends: Ends, state: RestoreState, target: Target, job: Job) -> in
         try:
             return ends.door.submit(target.building, job.partition, job.files, given)
         except ServerUnreachable as error:
+            target.unanswered |= error.unclear
             if not backoff.again(str(error)):
                 raise
-            if found := ends.door.find(target.building, {tag: job.files}, _known(state, target.building)).get(tag):
+            if found := _appearing(ends, state, target, job, _SETTLE if error.unclear and ends.door.per_job else 0):
                 return found
         except ServerError as error:
             if imports.full(error):

@@ -259,6 +259,11 @@ class Jobs(Compaction):
             self._commit(job)
         return True
 
+    def fail_job(self, job: Job, reason: str) -> None:
+        """Let a job fail; what it has written is dropped."""
+        with self.lock:
+            self._fail(job, reason)
+
     def _fail(self, job: Job, reason: str) -> None:
         job.state, job.reason, job.ended = FAILED, reason, self.monotonic()
         for segment in job.segments:

@@ -137,7 +137,8 @@ class RestApi:
             "importedRows": seen.imported,
             "totalRows": seen.imported,
             "fileSize": 0,
-            "details": details if job.phase else [],
+            # Of import tasks, which there are when all files were looked at (internal/datacoord/import_util.go, GetTaskProgresses).
+            "details": details if job.phase > 1 else [],
         }
         if self.model.profile.create_time:
             answer["createTime"] = _time(job.created)

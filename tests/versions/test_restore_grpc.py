@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from airflow_provider_milvus_backup.core import submitting
 from airflow_provider_milvus_backup.core.errors import ImportFailed, RestoreError, ServerError
 from airflow_provider_milvus_backup.core.restore_plan import RestoreOptions
 from tests.contract import shapes
@@ -110,6 +111,17 @@ def test_nothing_is_submitted_twice_when_an_answer_is_lost(deaf: Callable[[str],
     assert [*world.model.databases["default"].collections] == ["docs"]
 
 
+def test_jobs_that_milvus_has_forgotten_hide_none_whose_answer_is_lost(deaf: Callable[[str], World]) -> None:
+    world = deaf("2.6.4")
+    segments(world, 3)
+    world.backup()
+    world.model.fates.extend([Fate(forget=True), Fate(lose_answer=True)])
+    world.at("Import", lambda: None, world.model.finish_jobs)
+    with pytest.raises(ServerError, match=r"has 1 import jobs into .*, 0 of which are known"):
+        world.restore(suffix="_back")
+    assert len(jobs(world)) == 2, "the job whose answer was lost was submitted again"
+
+
 def test_what_was_lost_over_grpc_is_found_over_rest(deaf: Callable[[str], World]) -> None:
     world = deaf("2.6.4")
     rows = segments(world, 3)
@@ -124,7 +136,8 @@ def test_what_was_lost_over_grpc_is_found_over_rest(deaf: Callable[[str], World]
     assert len(jobs(world)) == 3
 
 
-def test_a_request_that_never_arrived_is_sent_again(deaf: Callable[[str], World]) -> None:
+def test_a_request_that_never_arrived_is_sent_again(deaf: Callable[[str], World], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submitting, "_SETTLE", 0)
     world = deaf("2.5.10")
     rows = segments(world, 2)
     world.backup()

@@ -100,7 +100,8 @@ def test_a_lost_job_that_ended_meanwhile_is_found_too(milvus: Callable[..., Worl
     assert [job.state for job in jobs(world)] == [COMPLETED]
 
 
-def test_a_request_that_never_arrived_is_sent_again(milvus: Callable[..., World]) -> None:
+def test_a_request_that_never_arrived_is_sent_again(milvus: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submitting, "_SETTLE", 0)
     world = milvus("2.6.4")
     rows = segments(world, 3)
     world.backup()
@@ -114,6 +115,63 @@ def test_a_request_that_never_arrived_is_sent_again(milvus: Callable[..., World]
     assert once_each(world)
     assert len(creates(world)) == 2
     assert len(jobs(world)) == 1
+
+
+def begins_late(world: World, lists: int) -> None:
+    """Let the connection of the next request for a job end at once, and the job begin right before the list after so many others."""
+
+    def drop() -> None:
+        raise ConnectionResetError
+
+    def begin() -> None:
+        asked = creates(world)[0]
+        world.model.import_job(("default", asked["collectionName"]), asked["files"], asked["options"], asked["partitionName"])
+        world.model.finish_jobs()
+
+    def count() -> None:
+        world.at("jobs/import/list", *[lambda: None] * lists, begin)
+        drop()
+
+    world.at("jobs/import/create", count)
+
+
+@pytest.mark.parametrize("version", ["2.5.10", "2.6.20"])
+def test_a_job_that_begins_a_while_after_its_request_was_given_up_is_not_submitted_again(
+    milvus: Callable[..., World], version: str
+) -> None:
+    world = milvus(version)
+    rows = segments(world, 3)
+    world.backup()
+    begins_late(world, lists=2)
+    world.restore(suffix="_back")
+    assert world.model.rows(BACK) == rows
+    assert once_each(world)
+    assert len(creates(world)) == len(jobs(world)) == 1
+
+
+@pytest.mark.parametrize("append", [False, True])
+def test_a_job_that_begins_when_it_was_submitted_again_already_fails_the_restore(
+    milvus: Callable[..., World], monkeypatch: pytest.MonkeyPatch, append: bool
+) -> None:
+    world = milvus("2.6.20")
+    segments(world, 3)
+    world.backup()
+    monkeypatch.setattr(submitting, "_SETTLE", 0)
+    options = {"if_exists": "append"} if append else {}
+    if append:
+        world.restore(suffix="_back")
+    older = len(creates(world))
+    with restoring(world) as run:
+        begins_late(world, lists=10**6)
+        state = run.start("nightly", RESTORE_ID, replace(OPTIONS, **options))
+        run.wait(state, 0.05)
+        asked = creates(world)[older]
+        world.model.import_job(("default", asked["collectionName"]), asked["files"], asked["options"], asked["partitionName"])
+        world.model.finish_jobs()
+        said = "rows were appended twice: delete them" if append else "what this restore had created is dropped again"
+        with pytest.raises(ImportFailed, match=rf"has begun both them and those that were submitted instead \(\[\d+\]\); {said}"):
+            run.finish(state)
+    assert [*world.model.databases["default"].collections] == (["docs", "docs_back"] if append else ["docs"])
 
 
 def test_a_lost_l0_job_is_found_again(milvus: Callable[..., World]) -> None:
