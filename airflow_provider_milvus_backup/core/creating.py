@@ -46,13 +46,14 @@ def create(server: MilvusServer, name: CollectionName, collection: meta.Collecti
     steps.first.name = name.collection
     properties = properties_to_create(collection)
     unchecked = bool(steps.first.functions) and server.can(Capability.FUNC_RUNTIME_CHECK)
-    partitions = len(collection.partitions) if schema.has_partition_key(collection.schema) else 0
+    # By those that are sent, for Milvus takes no number of partitions where it adds the key field itself, that of a namespace (2.6).
+    keyed = any(field.is_partition_key for field in steps.first.fields)
     request = messages().CreateCollectionRequest(
         collection_name=name.collection,
         schema=steps.first.SerializeToString(),
         shards_num=shards,
         consistency_level=collection.consistency_level,
-        num_partitions=partitions,
+        num_partitions=len(collection.partitions) if keyed else 0,
     )
     _add_pairs(request.properties, {**properties, **({NO_RUNTIME_CHECK: "true"} if unchecked else {})})
 

@@ -66,6 +66,8 @@ class NumberingServer:
         self.schema.name = NAME.collection
         if self.schema.enable_dynamic_field:
             self._add_meta()
+        if self.schema.enable_namespace:
+            self.schema.fields.add(name=schema.NAMESPACE_FIELD, data_type=21, is_partition_key=True)
         number = 100
         for field in self.schema.fields:
             field.fieldID, number = number, number + 1

@@ -201,6 +201,15 @@ def test_partitions_are_counted_only_with_a_partition_key() -> None:
     assert target.calls[0][1].num_partitions == 16
 
 
+def test_no_number_of_partitions_is_sent_where_milvus_adds_the_key_field_itself() -> None:
+    made = source("v2.6.20", first(1, [], dynamic=False))
+    made.schema.fields.add(fieldID=102, name="$namespace_id", data_type=21, is_partition_key=True)
+    target = NumberingServer("v2.6.20")
+    create(target, backed_up(made))
+    assert schema_pb2.CollectionSchema.FromString(target.calls[0][1].schema).enable_namespace
+    assert target.calls[0][1].num_partitions == 0
+
+
 def test_null_and_default_values_are_sent_as_they_were() -> None:
     made = source("v2.6.20", first(1, [], dynamic=True))
     made.add_field(late("n", data_type=5, default_value=schema_pb2.ValueField(long_data=0)))
