@@ -65,9 +65,9 @@ def deletes(world: World, name: tuple[str, str] = NAME) -> dict[str, Any]:
 
 
 @contextmanager
-def restoring(world: World, *, settings: Settings | None = None, resumable: bool = True, timeout: float = 60) -> Iterator[RestoreRun]:
+def restoring(world: World, *, settings: Settings | None = None, resumable: bool = True) -> Iterator[RestoreRun]:
     """Open a run, as one worker does."""
-    run = RestoreRun.open(settings or world.settings, Reporter(world.log), Patience(timeout=timeout), resumable=resumable)
+    run = RestoreRun.open(settings or world.settings, Reporter(world.log), Patience(timeout=250), resumable=resumable)
     try:
         yield run
     finally:

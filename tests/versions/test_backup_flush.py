@@ -13,6 +13,7 @@ from pymilvus.grpc_gen import common_pb2
 from airflow_provider_milvus_backup.core.errors import ConfigError, UnsupportedServer
 from tests.contract import shapes
 from tests.contract.refusals import rate_limited
+from tests.contract.scenes import Clock
 from tests.contract.state import L0
 
 from .worlds import World
@@ -30,13 +31,15 @@ def fill(world: World) -> None:
 
 
 def test_the_rate_limit_of_flushes_is_waited_out(milvus: Callable[..., World]) -> None:
-    world = milvus("2.5.10", flush_interval=1.0)
+    clock = Clock()
+    world = milvus("2.5.10", flush_interval=1.0, monotonic=clock)
     fill(world)
     world.backup("first")
     world.model.insert(NAME, [shapes.row(9)])
     flushes = world.server.requests["Flush"]
+    world.at("Flush", lambda: None, clock.tick)
     world.backup("second")
-    assert world.server.requests["Flush"] > flushes + 1
+    assert world.server.requests["Flush"] == flushes + 2
     assert world.checked("second").collections[NAME].rows == 5
 
 
@@ -57,17 +60,19 @@ def test_a_flush_that_is_refused_again_and_again_is_asked_for_with_growing_pause
 
 @pytest.mark.parametrize("version", ["2.4.24", "2.6.20"])
 def test_deletes_alone_are_waited_for_by_the_timestamp_of_the_flush(milvus: Callable[..., World], version: str) -> None:
-    world = milvus(version)
+    clock = Clock()
+    world = milvus(version, monotonic=clock)
     fill(world)
     world.model.flush(NAME)
     world.model.delete(NAME, [2])
-    world.model.flush_seconds = 0.4
+    world.model.flush_seconds = 1.0
+    world.at("GetFlushState", lambda: None, clock.tick)
     world.backup()
     assert not any(request.segmentIDs for request in world.server.recorder.of("GetFlushState"))
     assert world.server.requests["GetFlushState"] > 1
     (l0,) = [segment for segment in world.model.listed(NAME) if segment.level == L0]
     assert world.checked().collections[NAME].l0_segments[l0.id].delta_logs == tuple(l0.delta_logs)
-    world.model.flush_seconds = 0.02
+    world.model.flush_seconds = world.model.phase_seconds = 0.0
     world.restore(suffix="_back")
     assert world.model.rows(RESTORED)["_default"].keys() == {0, 1, 3}
 

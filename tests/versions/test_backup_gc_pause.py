@@ -99,7 +99,7 @@ def test_it_goes_on_after_a_kill(milvus: Callable[..., World], version: str) -> 
     stop = threading.Event()
     world.log.actions["to copy:"] = stop.set
     with pytest.raises(Cancelled):
-        world.backup(patience=Patience(stop, timeout=60))
+        world.backup(patience=Patience(stop, timeout=250))
     assert ("pause" in dict(history(world)), paused(world)) == (True, [False, False])
 
 

@@ -39,7 +39,7 @@ def dropping() -> None:
 def asked(*answers: tuple[int, str], once: bool = False, answered: bool = False) -> dict[str, object]:
     """Ask what gives these answers, and return its data."""
     with answering(*answers) as url:
-        client = MilvusRest(MilvusAddress("milvus", label="connection 'm'", rest_endpoint=url), Patience(timeout=20))
+        client = MilvusRest(MilvusAddress("milvus", label="connection 'm'", rest_endpoint=url), Patience(timeout=250))
         client.answered = answered
         try:
             return client.call(LIST, {}, "list import jobs", "default", once=once)
@@ -159,7 +159,7 @@ def test_what_is_not_milvus_is_said_to_be_none(status: int, body: str) -> None:
 
 def test_a_milvus_that_never_answers_is_reported_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rest, "CONNECT_SECONDS", 0.5)
-    client = MilvusRest(MilvusAddress("127.0.0.1", 1, label="connection 'm'"), Patience(timeout=20))
+    client = MilvusRest(MilvusAddress("127.0.0.1", 1, label="connection 'm'"), Patience(timeout=250))
     with pytest.raises(ServerUnreachable, match=r"connection 'm'.*no answer from http://127\.0\.0\.1:1"):
         client.call(LIST, {}, "list import jobs", "default")
     client.close()

@@ -289,7 +289,10 @@ def all_of(milvus: Milvus, job_ids: list[int], **more: Any) -> dict[int, JobStat
     return {status.job_id: status for status in asked(milvus.address(**more), gather)}
 
 
-def test_many_running_jobs_cost_few_requests_and_those_that_ended_tell_their_rows(running: Callable[..., Milvus]) -> None:
+def test_many_running_jobs_cost_few_requests_and_those_that_ended_tell_their_rows(
+    running: Callable[..., Milvus], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(polling, "_FRESH", 250.0)  # however long this machine takes
     milvus = running("2.6.4")
     done = [milvus.job() for _ in range(5)]
     failed = milvus.job(Fate(fail="broken"))

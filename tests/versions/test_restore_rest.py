@@ -134,7 +134,7 @@ def test_a_wrong_password_is_an_error_that_names_the_connection(milvus: Callable
 
 def test_a_password_that_rest_alone_refuses_is_an_error_that_names_the_connection(milvus: Callable[..., World]) -> None:
     world = logged_in(milvus("2.6.4", passwords=PASSWORDS))
-    rest = MilvusRest(replace(world.settings.milvus, password="planted-wrong"), Patience(timeout=10))
+    rest = MilvusRest(replace(world.settings.milvus, password="planted-wrong"), Patience(timeout=250))
     try:
         with pytest.raises(AuthError, match=r"connection 'milvus_test'.*hasn't authenticated; check login, password or token") as failed:
             rest.call(LIST, {}, "list import jobs", "default")
@@ -185,9 +185,9 @@ def test_tls_with_an_own_authority_and_a_client_certificate(milvus: Callable[...
 
 
 def one_request(world: World, **address: Any) -> None:
-    rest = MilvusRest(replace(world.settings.milvus, **address), Patience(timeout=10))
+    rest = MilvusRest(replace(world.settings.milvus, **address), Patience(timeout=250))
     try:
-        rest.call(LIST, {}, "list import jobs", "default", seconds=5)
+        rest.call(LIST, {}, "list import jobs", "default", seconds=60)
     finally:
         rest.close()
 

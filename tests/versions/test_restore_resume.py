@@ -21,14 +21,15 @@ from .worlds import World
 OPTIONS = RestoreOptions(suffix="_back")
 
 
-def hanging(request: str, until: threading.Event) -> Callable[[Request], None]:
-    """Return what lets the first request of a name wait."""
+def hanging(request: str, until: threading.Event, meanwhile: Callable[[], object]) -> Callable[[Request], None]:
+    """Return what lets the first request of a name wait, and something happen while it does."""
     waited = threading.Event()
 
     def before(came: Request) -> None:
         if came.name == request and not waited.is_set():
             waited.set()
-            until.wait(60)
+            meanwhile()
+            until.wait(250)
 
     return before
 
@@ -45,9 +46,10 @@ def test_a_request_that_hangs_does_not_keep_a_restore_beyond_its_time(milvus: Ca
     rows = segments(world, 3)
     world.backup()
     answering = threading.Event()
-    world.server.recorder.before = hanging(request_, answering)
-    with pytest.raises(WaitTimeout), restoring(world, timeout=1.5) as run:
-        run.wait(run.start("nightly", RESTORE_ID, OPTIONS), 0.2)
+    with restoring(world) as run:
+        world.server.recorder.before = hanging(request_, answering, lambda: setattr(run.ends.patience, "deadline", 0.0))
+        with pytest.raises(WaitTimeout):
+            run.wait(run.start("nightly", RESTORE_ID, OPTIONS), 0.2)
     assert all(thread.daemon for thread in _asking()), "the process would stay until Milvus answers"
     answering.set()
     world.restore(restore_id=RESTORE_ID, suffix="_back")
@@ -60,13 +62,10 @@ def test_a_kill_reaches_a_restore_that_waits_for_an_answer(milvus: Callable[...,
     segments(world, 2)
     world.backup()
     answering = threading.Event()
-    world.server.recorder.before = hanging(CREATE, answering)
     with restoring(world) as run:
-        killer = threading.Timer(0.6, run.ends.patience.stop.set)
-        killer.start()
+        world.server.recorder.before = hanging(CREATE, answering, run.ends.patience.stop.set)
         with pytest.raises(Cancelled):
             run.start("nightly", RESTORE_ID, OPTIONS)
-        killer.join()
         assert _asking(), "it was still waiting for the answer when it was killed"
         answering.set()
     assert "docs_back" not in world.model.databases["default"].collections

@@ -90,7 +90,7 @@ class World:
     ) -> dict[str, Any]:
         """Back up and return the summary."""
         gc_pause, owner = more.pop("gc_pause", "auto"), more.pop("owner", Owner())
-        patience = more.pop("patience", None) or Patience(timeout=60)
+        patience = more.pop("patience", None) or Patience(timeout=250)
         run = BackupRun.open(settings or self.settings, Reporter(self.log), patience, owner, gc_pause)
         try:
             return run.backup(name, collections, strategy, **more).to_dict()
@@ -99,7 +99,7 @@ class World:
 
     def restore(self, name: str = "nightly", *, settings: Settings | None = None, restore_id: str = "", **options: Any) -> dict[str, Any]:
         """Restore, wait, finish, and return the summary."""
-        run = RestoreRun.open(settings or self.settings, Reporter(self.log), Patience(timeout=60), resumable=bool(restore_id))
+        run = RestoreRun.open(settings or self.settings, Reporter(self.log), Patience(timeout=250), resumable=bool(restore_id))
         try:
             state = run.start(name, restore_id or uuid.uuid4().hex[:16], RestoreOptions(**options))
             run.wait(state, 0.05)
