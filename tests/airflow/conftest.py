@@ -68,13 +68,20 @@ if not _has("sdk/bases/resumablejobmixin.py"):  # came with the state store of t
     collect_ignore += ["test_task_state_store.py"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Allow for the time that the first test of a module spends on servers and on what all of them share, on a machine that is busy."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(1800))
+
+
 def pytest_unconfigure() -> None:
     """Remove the home. A hook, because unlike ``atexit`` it does not run in processes that Airflow forks."""
     shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
 
 
 def _airflow_cli(*arguments: str) -> str:
-    done = subprocess.run([sys.executable, "-m", "airflow", *arguments], capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run([sys.executable, "-m", "airflow", *arguments], capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, f"airflow {' '.join(arguments)} exited {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 import time
 from collections.abc import Callable
@@ -54,9 +55,13 @@ class Run:
         return self.task(task_id, map_index).xcom_pull(task_ids=task_id, map_indexes=map_index)
 
 
-def run(dag: Any, conf: dict[str, Any] | None = None) -> Run:
-    """Run a DAG in this process and return when it has ended; triggers run here, too."""
-    return Run(dag.test(run_conf=conf))
+def run(dag: Any, conf: dict[str, Any] | None = None, *, by_hand: bool = False) -> Run:
+    """Run a DAG in this process and return when it has ended; triggers run here, too.
+
+    :param by_hand: as one is run that somebody triggers: on Airflow 3 without a logical date
+    """
+    dated = {"logical_date": None} if by_hand and "logical_date" in inspect.signature(dag.test).parameters else {}
+    return Run(dag.test(run_conf=conf, **dated))
 
 
 def context(task: Any, try_number: int = 1, cleared: int = 0, **more: Any) -> Any:
@@ -90,7 +95,7 @@ def meanwhile(happened: Callable[[], bool], action: Callable[[], Any], pause: fl
     """Do something in another thread as soon as something has happened: Airflow calls ``on_kill`` in the middle of ``execute``."""
 
     def watch() -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while not happened() and time.monotonic() < deadline:
             time.sleep(pause)
         action()
@@ -106,6 +111,6 @@ def fired(trigger: Any) -> dict[str, Any]:
     async def run() -> list[Any]:
         return [event.payload async for event in trigger.run()]
 
-    (payload,) = asyncio.run(asyncio.wait_for(run(), 120))
+    (payload,) = asyncio.run(asyncio.wait_for(run(), 600))
     assert set(payload) == {"status", "message", "backup_name", "restore_id", "deadline"}
     return dict(payload)

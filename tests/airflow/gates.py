@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from tests.airflow.stack import Stack
+from pymilvus.grpc_gen import milvus_pb2
+
+from tests.airflow.stack import Stack, in_environment
 from tests.breaking.faults import Script
 from tests.breaking.faulty_grpc import FaultyGrpc, faulty_grpc
 from tests.breaking.faulty_s3 import FaultyS3, faulty_s3
@@ -23,6 +25,14 @@ class Gate:
         self._lock = threading.Lock()
         self._seen = 0
 
+    @contextmanager
+    def closed(self) -> Iterator[Gate]:
+        """Open it at the end of the block, whatever happens there."""
+        try:
+            yield self
+        finally:
+            self.opened.set()
+
     def __call__(self, operation: str, path: str = "") -> None:
         if operation != self.operation or self.opened.is_set():
             return
@@ -31,7 +41,22 @@ class Gate:
             held = self._seen >= self.number
         if held:
             self.reached.set()
-            self.opened.wait(90)
+            self.opened.wait(600)
+
+
+class Stalled:
+    """Says of every import job that it still runs, however fast Milvus is, for as long as ``silent`` is set."""
+
+    def __init__(self) -> None:
+        self.silent = threading.Event()
+        #: The jobs that were asked for.
+        self.asked: set[int] = set()
+
+    def __call__(self, operation: str, request: bytes) -> bytes | None:
+        if operation != "GetImportState":
+            return None
+        self.asked.add(milvus_pb2.GetImportStateRequest.FromString(request).task)
+        return milvus_pb2.GetImportStateResponse().SerializeToString() if self.silent.is_set() else None  # pending, without an error
 
 
 def behind(stack: Stack, *, milvus: FaultyGrpc | None = None, s3: FaultyS3 | None = None) -> Stack:
@@ -56,3 +81,12 @@ def s3_proxy(stack: Stack, schedule: Any = None) -> Iterator[FaultyS3]:
     """Run a proxy in front of the S3."""
     with faulty_s3(stack.s3.endpoint_url, schedule or Script({})) as proxy:
         yield proxy
+
+
+@contextmanager
+def stalled_imports(stack: Stack) -> Iterator[None]:
+    """Let the connections lead to a Milvus that says of every import job that it still runs."""
+    with milvus_proxy(stack) as milvus, in_environment(behind(stack, milvus=milvus).connections()):
+        milvus.instead = stalled = Stalled()
+        stalled.silent.set()
+        yield

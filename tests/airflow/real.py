@@ -6,9 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,8 @@ import pytest
 
 from demo import airflow_home, standalone
 from tests.airflow import dag_runs
-from tests.airflow.gates import behind, milvus_proxy
+from tests.airflow.gates import Stalled, behind, milvus_proxy
 from tests.airflow.stack import Stack
-from tests.breaking.faulty_grpc import FaultyGrpc
 
 FINISHED = {"success", "failed", "upstream_failed", "skipped", "removed"}
 
@@ -37,25 +36,35 @@ def living(home: Path) -> list[int]:
     return found
 
 
-def until(happened: Callable[[], Any], what: str, seconds: float = 180, pause: float = 0.1) -> None:
-    """Wait until something has happened."""
+def until(happened: Callable[[], Any], what: str, seconds: float = 600, pause: float = 0.1) -> None:
+    """Wait until something has happened; a server that does not answer in time is asked again."""
     deadline = time.monotonic() + seconds
-    while not happened():
+    while True:
+        with suppress(OSError):
+            if happened():
+                return
         assert time.monotonic() < deadline, f"waited {seconds:.0f} s until {what}"
         time.sleep(pause)
 
 
 @dataclass
 class RealAirflow:
-    """A running Airflow, and the proxy that its requests to Milvus pass."""
+    """A running Airflow, and what is between it and Milvus."""
 
     airflow: standalone.Airflow
     home: Path
     env: Mapping[str, str]
-    milvus: FaultyGrpc
-    #: While this is set, Milvus does not say what became of import jobs.
-    silent: threading.Event
+    imports: Stalled
     _started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @contextmanager
+    def stalled_imports(self) -> Iterator[None]:
+        """Let Airflow hear that all import jobs still run."""
+        self.imports.silent.set()
+        try:
+            yield
+        finally:
+            self.imports.silent.clear()
 
     def processes(self, title: str) -> list[int]:
         """Return the processes of `airflow standalone` whose command line, which Airflow gives them itself, contains a text."""
@@ -153,15 +162,8 @@ def real_airflow(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iter
     dags.mkdir()
     for path in (dag_runs.EXAMPLES / "milvus_backup_and_restore.py", dag_runs.DAGS / "kills.py", dag_runs.DAGS / "watches.py"):
         (dags / path.name).symlink_to(path)
-    silent = threading.Event()
-
-    def hold(operation: str) -> None:
-        until = time.monotonic() + 45  # the provider waits for an answer for a minute
-        while operation == "GetImportState" and silent.is_set() and time.monotonic() < until:
-            time.sleep(0.05)
-
     with milvus_proxy(stack) as milvus:
-        milvus.before = hold
+        milvus.instead = imports = Stalled()
         env = (
             airflow_home.environment(home, os.environ)
             | standalone.settings(home)
@@ -177,7 +179,7 @@ def real_airflow(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iter
         airflow_home.migrate(env)
         with standalone.running(env) as airflow:
             assert living(home)
-            real = RealAirflow(airflow, home, env, milvus, silent)
+            real = RealAirflow(airflow, home, env, imports)
             try:
                 yield real
             finally:

@@ -71,9 +71,9 @@ class Stack:
     def partitions(self, name: str, server: servers.MilvusServer | None = None) -> dict[str, int]:
         """Return how many rows of ``coll`` are visible in each partition."""
         client = self.client(server=server)
+        everything = {"filter": "id >= 0", "output_fields": ["id"], "consistency_level": "Strong", "limit": 16384}
         return {
-            partition: len(client.query(name, filter="id >= 0", output_fields=["id"], partition_names=[partition], limit=16384))
-            for partition in client.list_partitions(name)
+            partition: len(client.query(name, partition_names=[partition], **everything)) for partition in client.list_partitions(name)
         }
 
     def loaded(self, name: str) -> bool:
@@ -96,9 +96,9 @@ class Stack:
         pages = self.clients[0, "s3"].get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         return [item["Key"] for page in pages for item in page.get("Contents", [])]
 
-    def staged(self) -> list[str]:
-        """Return what restores have staged in Milvus's bucket and not removed."""
-        return self.keys("a-bucket", "restore-temp-")
+    def staged(self, restore_id: str = "") -> list[str]:
+        """Return what restores, or one of them, have staged in Milvus's bucket and not removed."""
+        return self.keys("a-bucket", f"restore-temp-{restore_id}")
 
     def remove_leases(self) -> None:
         """Remove the leases of restores that were killed while imports ran: they prove who has left the collections, until a later one."""

@@ -25,7 +25,7 @@ deprecated = [str(w.message) for w in caught if type(w.message).__name__ in ("De
     "RemovedInAirflow3Warning", "RemovedInAirflow4Warning", "AirflowProviderDeprecationWarning")]
 assert not ours + deprecated, ours + deprecated
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     assert "Deprecat" not in done.stderr
 
@@ -36,7 +36,7 @@ import sys
 from airflow_provider_milvus_backup import _compat
 print([name for name in ("pymilvus", "grpc", "boto3", "obstore", "wtforms") if name in sys.modules])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
 
 

@@ -40,6 +40,6 @@ PACKAGE = "airflow_provider_milvus_backup"
 )
 def test_importing_and_constructing_load_no_client(module: str, operator: str) -> None:
     command = [sys.executable, "-c", CODE, module, operator, *CLIENTS]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == []

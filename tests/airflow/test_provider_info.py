@@ -48,7 +48,7 @@ EXTRA_KEYS = [
 
 def run_python(code: str) -> Any:
     """Run `code` in a new process and return the JSON of the last line it printed."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -7,7 +7,7 @@ import re
 from datetime import datetime, timedelta
 
 from airflow_provider_milvus_backup.hooks.milvus_backup import MilvusBackupHook
-from tests.airflow.real import RealAirflow
+from tests.airflow.real import RealAirflow, until
 from tests.airflow.stack import Stack
 
 DATED = "backup/watched_old/provider/catalog.json"
@@ -26,7 +26,8 @@ def test_it_waits_in_the_triggerer_until_the_backup_is_there(real_airflow: RealA
         hook.backup("watched_new", ["tags"])
         run.until("success")
         assert [(one["name"], one["backup"]) for one in run.result()["collections"]] == [("default.tags", "watched_new")]
-        assert re.search(r"48 h \d\d min old in 'watched_old', 22 h \d\d min late", run.log(1))
+        # Of the log, the last lines may come after the state.
+        until(lambda: re.search(r"48 h \d\d min old in 'watched_old', 22 h \d\d min late", run.log(1)), "the log says what was late")
         assert "planted-secret" not in run.log(1)
     finally:
         for name in ("watched_old", "watched_new"):

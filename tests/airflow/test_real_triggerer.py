@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from demo import standalone
 from tests.airflow.real import FINISHED, RealAirflow, until
 from tests.airflow.stack import Stack
 
@@ -17,8 +16,8 @@ CONF = {"backup_name": "standalone", "collection": "coll", "suffix": "_standalon
 class Observed:
     """What the REST API told while the run lasted, and after it."""
 
-    def __init__(self, airflow: standalone.Airflow) -> None:
-        self.airflow = airflow
+    def __init__(self, real: RealAirflow) -> None:
+        self.real, self.airflow = real, real.airflow
         #: The states of each task, in their order.
         self.states: dict[str, list[str]] = {"backup": [], "restore": []}
         self.trigger: dict[str, Any] = {}
@@ -28,8 +27,12 @@ class Observed:
         self.airflow.call("PATCH", f"/dags/{DAG}", {"is_paused": False})
         run_id = self.airflow.call("POST", f"/dags/{DAG}/dagRuns", {"logical_date": None, "conf": CONF})["dag_run_id"]
         self.path = f"/dags/{DAG}/dagRuns/{run_id}"
+        with self.real.stalled_imports():
+            until(lambda: self._look() or self.trigger, "the restore waits in the triggerer")
         until(self._look, "the run ends")
         self.result = {task: self._get(f"{task}/xcomEntries/return_value")["value"] for task in self.states}
+        # Of the logs, the last lines may come after the state.
+        until(lambda: all(any("total, in " in line for line in self._log(task)) for task in self.states), "both logs have their table")
         self.log = {task: self._log(task) for task in self.states}
 
     def _look(self) -> bool:
@@ -51,7 +54,7 @@ class Observed:
 
 @pytest.fixture(scope="module")
 def observed(real_airflow: RealAirflow) -> Observed:
-    seen = Observed(real_airflow.airflow)
+    seen = Observed(real_airflow)
     seen.run()
     return seen
 

@@ -23,6 +23,7 @@ from airflow_provider_milvus_backup.hooks.milvus_backup import MilvusBackupHook
 from airflow_provider_milvus_backup.triggers import imports as triggers
 from airflow_provider_milvus_backup.triggers.imports import MilvusImportTrigger
 from tests.airflow.dag_runs import deferred_by, fired
+from tests.airflow.gates import stalled_imports
 from tests.airflow.stack import Stack, broken_backup
 
 #: How each release so far has persisted a deferred restore, the newest last. Their triggers must start after any upgrade: never change a
@@ -107,13 +108,14 @@ def jobs(connected: Stack, backed_up: Any) -> Iterator[list[int]]:
     hook = MilvusBackupHook(backup_bucket="backups")
     state = hook.start_restore("shared", suffix="_triggered", load="never")
     yield state.pending()
-    hook.wait_restore(state, 60, 0.5)
+    hook.wait_restore(state, None, 0.5)
     hook.finish_restore(state)
     connected.drop("coll_triggered")
 
 
-def test_a_deadline_in_the_past_fires_while_jobs_are_still_running_and_success_follows(jobs: list[int]) -> None:
-    event = fired(trigger(jobs, deadline=time.time() - 1))
+def test_a_deadline_in_the_past_fires_while_jobs_are_still_running_and_success_follows(connected: Stack, jobs: list[int]) -> None:
+    with stalled_imports(connected):
+        event = fired(trigger(jobs, deadline=time.time() - 1))
     assert (event["status"], event["backup_name"], event["restore_id"]) == ("timeout", "shared", "0123456789abcdef")
     assert str(jobs[0]) in event["message"]
     assert "still running" in event["message"]
@@ -154,14 +156,15 @@ def test_a_milvus_that_stays_away_fires_an_error_that_says_jobs_may_go_on(
     assert "planted" not in event["message"] + caplog.text
 
 
-def test_a_wrong_password_fires_an_error_at_once(milvus_b: Any, set_connection: Callable[..., None]) -> None:
+def test_a_wrong_password_fires_an_error_at_once(
+    milvus_b: Any, set_connection: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triggers, "BUDGET", float("inf"))  # whatever is worth another look would be looked past for ever
     set_connection("milvus_default", conn_type="milvus", host=milvus_b.host, port=milvus_b.port, login="root", password="planted-wrong")
-    started = time.monotonic()
     event = fired(trigger([5]))
     assert event["status"] == "error"
     assert "check login, password or token" in event["message"]
     assert "planted" not in event["message"]
-    assert time.monotonic() - started < 60
 
 
 def test_a_connection_that_names_no_host_fires_an_error(set_connection: Callable[..., None]) -> None:
@@ -191,6 +194,7 @@ class Answers:
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
+        self.asked = asyncio.Event()
         self.closed = 0
 
     async def open(self, address: Any, *, rest: bool) -> tuple[Any, Any]:
@@ -198,6 +202,7 @@ class Answers:
 
         async def ask(job_id: int, database: str) -> imports.JobStatus:
             assert database == "default"
+            self.asked.set()
             answer = self.answers.pop(0) if self.answers else imports.JobState.RUNNING
             if isinstance(answer, Exception):
                 if isinstance(answer, Away):
@@ -243,16 +248,17 @@ def test_failures_that_pass_are_survived(answering: Callable[..., Answers], monk
 def test_the_event_comes_late_enough_for_airflow_to_have_seen_the_deferral(
     answering: Callable[..., Answers], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pauses = []
+    now, pauses = [0.0], []
 
     async def sleep(seconds: float) -> None:
         pauses.append(seconds)
 
     monkeypatch.setattr(triggers, "EARLIEST", 8.0)
     monkeypatch.setattr(triggers.asyncio, "sleep", sleep)
-    answers = answering(imports.JobState.COMPLETED)
+    monkeypatch.setattr(triggers, "time", SimpleNamespace(time=time.time, monotonic=lambda: now[0]))
+    answers = answering(Away(lambda: now.__setitem__(0, 3.0)), imports.JobState.COMPLETED)
     assert fired(trigger([5]))["status"] == "success"
-    assert 7 < pauses[-1] <= 8
+    assert pauses[-1] == 5.0, "three seconds had passed"
     assert answers.closed == 1, "the channel is not kept open meanwhile"
 
 
@@ -262,6 +268,7 @@ def test_the_channel_is_closed_when_the_trigger_is_cancelled(answering: Callable
     async def cancel() -> None:
         events: AsyncIterator[Any] = trigger([5], poll_interval=60).run()
         task = asyncio.ensure_future(anext(events))  # type: ignore[arg-type]
+        await answers.asked.wait()
         while not task.done() and not answers.closed:
             await asyncio.sleep(0.05)
             task.cancel()
@@ -301,7 +308,7 @@ print(json.dumps({"events": events, "worked": max(worked), "beats": len(worked),
 
 
 def test_the_loop_is_never_blocked_not_even_by_the_first_import_of_pymilvus(jobs: list[int]) -> None:
-    done = subprocess.run([sys.executable, "-c", LAG, str(jobs[0])], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-c", LAG, str(jobs[0])], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout.splitlines()[-1])
     assert [event["status"] for event in answer["events"]] == ["success"]
