@@ -30,12 +30,12 @@ with DAG(
         task_id="verify",
         backup_name="{{ ti.xcom_pull(task_ids='backup')['name'] }}",
         level="binlogs",
-        sample="{{ (logical_date or dag_run.run_after).day }}/31",
+        sample="{{ dag_run.start_date.day }}/31",
         max_bytes_per_second="200MiB",
     )
     retention = MilvusBackupRetentionOperator(
         task_id="retention",
-        name_pattern="{{ dag.dag_id }}_*",
+        name_pattern="{{ dag.dag_id }}_20*",
         keep_daily=7,
         keep_weekly=4,
         keep_monthly=12,

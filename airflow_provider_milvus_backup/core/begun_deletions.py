@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import timedelta
 
 from . import layout
-from .catalog_entry import UNFINISHED, CatalogEntry
+from .catalog_entry import OFFICIAL, UNFINISHED, CatalogEntry
 from .errors import BackupDamaged, NotInStorage
 from .lease import MAX_LEASE_BYTES, Holding, Owner, may_take_over
 from .retention import Decision
 from .store import ObjectStore
+
+#: HEAD answers in whole seconds, a listing is finer.
+_SECOND = timedelta(seconds=1)
 
 
 def deletion_of(name: str) -> str:
@@ -36,10 +40,25 @@ def with_begun(store: ObjectStore, decisions: Iterable[Decision[CatalogEntry]], 
     ]
 
 
-def _is_begun(store: ObjectStore, entry: CatalogEntry, owner: Owner) -> bool:
+def begun(store: ObjectStore, entry: CatalogEntry) -> Holding | None:
+    """Return who has begun to delete an unfinished backup; None when nobody has, or milvus-backup has written to it since.
+
+    That tool knows no lease, and may be making the backup anew under the same name.
+    """
     key = layout.lease_key(store.location.root_path, entry.name)
     try:
         held = Holding.from_json(store.read(key, MAX_LEASE_BYTES))
-        return held.doing == deletion_of(entry.name) and may_take_over(held, store.age(key), owner)
+        if held.doing != deletion_of(entry.name):
+            return None
+        since = store.times(key)[0] + _SECOND
+        return None if entry.tool == OFFICIAL and entry.written and entry.written > since else held
     except (NotInStorage, BackupDamaged):
+        return None
+
+
+def _is_begun(store: ObjectStore, entry: CatalogEntry, owner: Owner) -> bool:
+    held = begun(store, entry)
+    try:
+        return held is not None and may_take_over(held, store.age(layout.lease_key(store.location.root_path, entry.name)), owner)
+    except NotInStorage:
         return False

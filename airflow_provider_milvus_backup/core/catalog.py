@@ -22,9 +22,11 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from fnmatch import fnmatchcase
+from itertools import islice
 from typing import Any, NamedTuple
 
 from . import layout, meta
+from .attempt import Attempt
 from .catalog_entry import (
     ATTEMPT,
     COMPLETE,
@@ -40,6 +42,7 @@ from .catalog_entry import (
     SCHEMAS,
     UNREADABLE,
     VERIFIED,
+    WRITTEN,
     CatalogEntry,
     File,
     entry_of,
@@ -57,6 +60,8 @@ from .summary import BackupSummary, CollectionSummary
 
 #: Backups that are looked at at once.
 THREADS = 32
+#: Objects that are looked at to find out whether they are of a backup.
+_ENOUGH = 1000
 
 
 class Catalog(NamedTuple):
@@ -122,7 +127,12 @@ def describe(store: ObjectStore, name: str) -> dict[str, Any]:
         try:
             backup = read_backup(store, name)
             if (backup.backup_id, backup.name) != (entry.backup_id, name):
-                raise BackupDamaged(f"the meta is of backup {backup.name[:128]!r} with another id or name than {layout.COMMIT_MARK} has")
+                attempt = replacement(store, name, entry.backup_id)
+                if attempt is None or (backup.backup_id, backup.name) != (attempt.backup_id, name):
+                    other = f"the meta is of backup {backup.name[:128]!r} with another id or name than {layout.COMMIT_MARK} has"
+                    raise BackupDamaged(other)
+                why = f"replaced by {attempt.owner} but for the commit mark: a restore finds the new backup"
+                entry = replace(entry, reason=f"{why}. Run that backup again to finish it")
         except BackupDamaged as error:
             entry = replace(entry, state=DAMAGED, reason=str(error))
         except UnsupportedFormat as error:
@@ -130,6 +140,20 @@ def describe(store: ObjectStore, name: str) -> dict[str, Any]:
         else:
             entry, inside = _with_meta(entry, backup), _contents(backup)
     return {**entry.to_dict(), "has_schemas": SCHEMAS in files, **inside}
+
+
+def replacement(store: ObjectStore, name: str, marked: str) -> Attempt | None:
+    """Return the attempt that was to replace a complete backup and has not been committed, None where there is none.
+
+    Once such an attempt has written its full_meta.json, a restore finds the new backup, of which everything is there but the commit mark.
+
+    :param marked: the id that the commit mark says
+    """
+    try:
+        attempt = Attempt.from_json(store.read(layout.join(store.location.root_path, name, ATTEMPT), MAX_BYTES))
+    except (NotInStorage, BackupDamaged):
+        return None
+    return attempt if attempt.replaces == marked != attempt.backup_id else None
 
 
 def _with_meta(entry: CatalogEntry, backup: meta.Backup) -> CatalogEntry:
@@ -232,11 +256,21 @@ def _entry(store: ObjectStore, name: str, files: dict[str, File], *, unfinished:
         files = {key: file for key, file in files.items() if key != MARK}  # it is being deleted
     if not unfinished:
         return None
-    if not OWN & files.keys():
+    if not WRITTEN & files.keys():
         files = {**files, **_below(store, layout.backup_dir(store.location.root_path, name), "binlogs", "bundle")}
-    if not is_backup(files):
+    contents = _read(store, name, files, ATTEMPT, LEASE)
+    if not is_backup(files, contents) and not _is_left_over(store, name, files, contents):
         return None
-    return _guarded(store, files, unfinished_of(name, files, _read(store, name, files, ATTEMPT, LEASE)))
+    return _guarded(store, files, unfinished_of(name, files, contents))
+
+
+def _is_left_over(store: ObjectStore, name: str, files: Mapping[str, File], contents: Mapping[str, bytes]) -> bool:
+    """Return whether what is there, without a file that says whose it is, is of a backup all the same; another program may have left it."""
+    if is_backup((), _read(store, name, files, *(OWN.keys() - contents.keys()))):
+        return True
+    directory = layout.backup_dir(store.location.root_path, name)
+    data = (item.key[len(directory) :] for part in ("binlogs", "bundle") for item in store.objects(f"{directory}{part}/"))
+    return is_backup(islice(data, _ENOUGH), {})
 
 
 def _guarded(store: ObjectStore, files: Mapping[str, File], entry: CatalogEntry) -> CatalogEntry:

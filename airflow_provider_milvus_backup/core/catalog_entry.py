@@ -11,7 +11,8 @@ Nothing that is read is trusted. Three files are written beside a backup later o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple, TypeVar
@@ -22,7 +23,7 @@ from .errors import BackupDamaged
 from .jsonreader import Node
 from .lease import UNKNOWN, Holding
 from .manifest import MANIFEST_FILE
-from .plan import PLAN_FILE
+from .plan import META_ONLY, PLAN_FILE
 from .raw_schema import SCHEMAS_FILE
 
 COMPLETE, UNFINISHED, DAMAGED = "complete", "unfinished", "damaged"
@@ -39,10 +40,24 @@ MAX_BYTES = 16 * 1024**2
 MARK = f"meta/{layout.COMMIT_MARK}"
 FACTS, HOLD, VERIFIED, DRILLED = (f"provider/{file}" for file in (FACTS_FILE, HOLD_FILE, VERIFIED_FILE, DRILLED_FILE))
 ATTEMPT, LEASE, SCHEMAS, MANIFEST = (f"provider/{file}" for file in (ATTEMPT_FILE, "lease.json", SCHEMAS_FILE, MANIFEST_FILE))
-#: All files of our own that only a backup has.
-OWN = frozenset({FACTS, HOLD, VERIFIED, DRILLED, ATTEMPT, LEASE, SCHEMAS, MANIFEST, f"provider/{PLAN_FILE}", "provider/summary.json"})
+PLAN, SUMMARY = f"provider/{PLAN_FILE}", "provider/summary.json"
+#: What the run that makes a backup writes; the rest of our files can stand beside a backup of the official tool as well.
+WRITTEN = frozenset({ATTEMPT, PLAN, SCHEMAS, SUMMARY, FACTS, MANIFEST})
+#: Our files, each with a key that its content has. Other programs have files of these names, too: a list of providers, say.
+OWN = {
+    **dict.fromkeys((ATTEMPT, FACTS, VERIFIED, DRILLED, SCHEMAS), "backup_id"),
+    LEASE: "owner",
+    HOLD: "reason",
+    PLAN: "full_meta",
+    SUMMARY: "server_version",
+    MANIFEST: "sha256",
+}
 _META = frozenset(f"meta/{file}" for file in (*layout.META_FILES, "channel_cp_meta.json"))
 _DATA = ("binlogs/insert_log/", "binlogs/delta_log/", "bundle/snapshots/", "bundle/exports/")
+#: A key of data as no other program has it: directories of ids below, and of exports.
+_OF_MILVUS = re.compile(
+    r"(?:binlogs/(?:insert|delta)_log/\d{1,19}|bundle/(?:snapshots/\d{1,19}|exports/[0-9a-f]{8}(?:-[0-9a-f]{4,12}){4}))(?:/|$)"
+)
 #: How much later than the commit mark a recorded time may be: stores answer from several machines.
 _SKEW = timedelta(minutes=1)
 
@@ -101,6 +116,16 @@ class CatalogEntry:
         return self.created or self.committed or self.written
 
     @property
+    def found_damaged(self) -> bool:
+        """Whether the last verification found damage."""
+        return self.verified is not None and not self.verified["ok"]
+
+    @property
+    def without_data(self) -> bool:
+        """Whether it is complete and holds no rows: of schemas alone, or of collections that were empty."""
+        return self.state == COMPLETE and (self.strategy == META_ONLY or self.size == 0)
+
+    @property
     def held(self) -> bool:
         """Whether a hold is on it."""
         return self.hold is not None
@@ -127,9 +152,19 @@ class CatalogEntry:
         return {**shown, **moments, "collection_count": count, "collection_names": self.collections}
 
 
-def is_backup(files: Mapping[str, File]) -> bool:
-    """Return whether a directory with these files, by their keys below it, holds something that only a backup has."""
-    return any(key in _META or key in OWN or key.startswith(_DATA) for key in files)
+def is_backup(files: Iterable[str], contents: Mapping[str, bytes]) -> bool:
+    """Return whether a directory with these files, by their keys below it, holds something that only a backup has.
+
+    :param contents: of those of our own files that were read: their names alone prove nothing
+    """
+    return any(key in _META or _OF_MILVUS.match(key) for key in files) or any(_is_ours(key, content) for key, content in contents.items())
+
+
+def _is_ours(key: str, content: bytes) -> bool:
+    try:
+        return Node.parse(content, key).value.get(OWN[key]) is not None
+    except BackupDamaged:
+        return False
 
 
 def entry_of(name: str, files: Mapping[str, File], contents: Mapping[str, bytes]) -> CatalogEntry:
@@ -164,7 +199,10 @@ def unfinished_of(name: str, files: Mapping[str, File], contents: Mapping[str, b
 
     :param files: as for :func:`entry_of`, the data included where we did not write it
     """
-    ours, data = bool(OWN & files.keys()), [file.size for key, file in files.items() if key.startswith(_DATA)]
+    data = [file.size for key, file in files.items() if key.startswith(_DATA)]
+    # A hold and the lease of a deletion that died are ours whoever wrote the backup, and say nothing of when that was.
+    theirs = [] if WRITTEN & files.keys() else [file for key, file in files.items() if key in _META or key.startswith(_DATA)]
+    ours = not theirs
     attempt, why = _read(Attempt.from_json, contents.get(ATTEMPT))
     holding, why_not = _read(Holding.from_json, contents.get(LEASE))
     unreadable = "".join(f"; {problem}" for problem in (why, why_not) if problem)
@@ -174,7 +212,7 @@ def unfinished_of(name: str, files: Mapping[str, File], contents: Mapping[str, b
         f"there is no commit mark: it was not finished, or not deleted completely{unreadable}",
         backup_id=attempt.backup_id if attempt else "",
         tool=OURS if ours else OFFICIAL,
-        written=max(file.written for file in files.values()),
+        written=max(file.written for file in (theirs or files.values())),
         size=None if ours else sum(data),
         objects=None if ours else len(data),
         owner=str(author.owner) if (author := attempt or holding) else "",

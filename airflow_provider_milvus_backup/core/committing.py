@@ -80,23 +80,26 @@ def write_meta(store: ObjectStore, plan: BackupPlan, lease: Lease | None, copied
     if lease:
         lease.renew()
     inventory = Inventory(store, plan.backup)
+    last: dict[str, bytes] = {}  # what says which backup this is; the manifest comes before, for it may take minutes
     for file, content in meta_writer.to_files(plan.backup, plan.milvus_root):
-        key = layout.meta_key(root, name, file)
         inventory.add(file, content)
-        if file != layout.COMMIT_MARK:
-            store.write(key, content)
-            continue
-        inventory.write(copied)
-        try:
-            finished, etag = committed(store, name)
-            if finished is None:
-                store.create(key, content)
-            elif finished == plan.replaces:
-                store.swap(key, content, etag)
-            elif finished != plan.backup.backup_id:
-                raise ObjectChanged
-        except ObjectChanged:
-            raise BackupExists(f"backup {name!r} was committed by another run in this moment; this one stops") from None
+        if file in (layout.FULL_META, layout.COMMIT_MARK):
+            last[file] = content
+        else:
+            store.write(layout.meta_key(root, name, file), content)
+    inventory.write(copied)
+    mark = layout.meta_key(root, name, layout.COMMIT_MARK)
+    try:
+        finished, etag = committed(store, name)
+        if finished not in (None, plan.replaces, plan.backup.backup_id):
+            raise ObjectChanged
+        store.write(layout.meta_key(root, name, layout.FULL_META), last[layout.FULL_META])
+        if finished is None:
+            store.create(mark, last[layout.COMMIT_MARK])
+        elif finished == plan.replaces:
+            store.swap(mark, last[layout.COMMIT_MARK], etag)
+    except ObjectChanged:
+        raise BackupExists(f"backup {name!r} was committed by another run in this moment; this one stops") from None
 
 
 def object_keys(store: ObjectStore, backup: meta.Backup) -> set[str]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import threading
 import time
 from collections import deque
@@ -27,7 +28,7 @@ from itertools import islice
 from typing import Any
 
 from . import layout
-from .begun_deletions import deletion_of, with_begun
+from .begun_deletions import begun, deletion_of, with_begun
 from .catalog import read_catalog
 from .catalog_entry import COMPLETE, MARK, MAX_BYTES, OFFICIAL, CatalogEntry
 from .errors import BackupInUse, Cancelled, ConfigError, MilvusBackupError, NotInStorage, StorageDenied, StorageError
@@ -38,7 +39,7 @@ from .object_lock import BucketLock, bucket_lock, check_not_locked, with_locks
 from .patience import Backoff
 from .report import Reporter, counted, duration
 from .report import size as written
-from .retention import plan, table
+from .retention import check_kinds, plan, table
 from .retention_policy import RetentionPolicy
 from .store import BUDGET, ObjectStore, StoredObject
 
@@ -49,10 +50,12 @@ MISSING = "missing"
 QUIET = timedelta(minutes=10)
 #: Keys of one request, as S3 allows.
 PAGE = 1000
+#: Lines of a table that are returned; the log has them all.
+MAX_LINES = 200
 #: Such requests at once. S3 counts keys, and becomes too busy at some thousands a second.
 AT_ONCE = 4
-#: Answers for a single object that pass.
-_PASSING = {"InternalError", "SlowDown", "ServiceUnavailable", "OperationAborted", "RequestTimeout"}
+#: Answers for a single object that pass; MinIO has a slowing down of its own for writes.
+_PASSING = re.compile("InternalError|SlowDown(?:Read|Write)?|ServiceUnavailable|OperationAborted|RequestTimeout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +95,12 @@ def delete(
     started, root = time.monotonic(), store.location.root_path
     uri = f"s3://{store.location.bucket}/{layout.join(root, check_backup_name(name))}"
     bucket = bucket or bucket_lock(store)
-    if _find(store, name, bucket) is None:
+    found = _find(store, name, bucket)
+    if found is None:
         reporter.line(f"backup {name!r} is not in {store.location}; there is nothing to delete")
         return Deleted(name, uri, MISSING)
+    if expected and not expected.leased and found.written != expected.written:  # before the lease, which is written to as well
+        raise _changed(name)
     # Only now, for the lease is itself a sign of a backup.
     lease = Lease(store, layout.lease_key(root, name), owner, deletion_of(name), reporter)
     lease.take()
@@ -102,7 +108,7 @@ def delete(
         with lease.kept(store.patience):
             entry = _find(store, name, bucket)
             if entry is None or (expected and _identity(entry) != _identity(expected)):
-                raise BackupInUse(f"backup {name!r} has changed since it was looked at; nothing of it was deleted, look again")
+                raise _changed(name)
             removal = _Removal(store, name, lease, reporter)
             removal.unlist(entry)
             for parts in PARTS:
@@ -124,17 +130,23 @@ def apply_policy(store: ObjectStore, policy: RetentionPolicy, owner: Owner, repo
     """Delete the backups that a policy does not keep, the oldest first, as of now by the store's clock.
 
     :param dry_run: print what would happen, the same table, and delete nothing
-    :return: ``{"kept": count, "removed": [name], "table": [line], "dry_run": bool}``
+    :return: ``{"kept": count, "removed": [name], "table": [line], "dry_run": bool}``, of the table :data:`MAX_LINES` at most
+    :raises ConfigError: the policy would weigh backups of several tasks against each other
     :raises MilvusBackupError: some could not be deleted; the others are. Its class is that of one of their errors, one that a retry may
         help where there is one
     """
+    if not isinstance(dry_run, bool):
+        raise ConfigError(f"dry_run {dry_run!r} is neither True nor False; it is not a template")
     catalog = read_catalog(store, policy.name_pattern, unfinished=True)
+    check_kinds(catalog.entries, policy)
     bucket = bucket_lock(store)
     decisions = plan(with_locks(store, catalog.entries, catalog.now, bucket, reporter), policy, catalog.now)
     decisions = with_begun(store, decisions, owner)
     lines = table(decisions)
     for line in lines:
         reporter.line(line)
+    if not decisions:
+        reporter.warn(f"no backup in {store.location} has a name that fits name_pattern {policy.name_pattern!r}")
     going = [decision.backup for decision in reversed(decisions) if not decision.keep]
     removed, failed = [], dict[str, MilvusBackupError]()
     for entry in going:
@@ -156,6 +168,8 @@ def apply_policy(store: ObjectStore, policy: RetentionPolicy, owner: Owner, repo
         told = "; ".join(f"{name}: {error}" for name, error in list(failed.items())[:5]) + ("; …" if len(failed) > 5 else "")
         kind = type(max(failed.values(), key=lambda error: error.retryable))
         raise kind(f"{len(failed):,} of {counted(len(going), 'backup')} to remove could not be removed: {told}")
+    if (more := len(lines) - MAX_LINES) > 0:
+        lines = [*lines[:MAX_LINES], f"… and {more:,} more, which the log shows"]
     return {"kept": len(decisions) - len(going), "removed": removed, "table": lines, "dry_run": dry_run}
 
 
@@ -166,7 +180,8 @@ def _find(store: ObjectStore, name: str, bucket: BucketLock) -> CatalogEntry | N
         check_not_held(entry, "deleted")
         check_not_locked(entry, "deleted")
         moment = entry.committed or entry.written
-        if entry.tool == OFFICIAL and entry.state != COMPLETE and moment and catalog.now - moment < QUIET:
+        lately = moment is not None and catalog.now - moment < QUIET
+        if moment and lately and entry.tool == OFFICIAL and entry.state != COMPLETE and not begun(store, entry):
             ago, quiet = duration(max(0.0, (catalog.now - moment).total_seconds())), duration(QUIET.total_seconds())
             raise BackupInUse(
                 f"backup {name!r} is not complete, and was written to {ago} ago: milvus-backup may be making it; "
@@ -180,6 +195,10 @@ def _find(store: ObjectStore, name: str, bucket: BucketLock) -> CatalogEntry | N
             "deleted; correct the backup name, the bucket or backup_root_path"
         )
     return None
+
+
+def _changed(name: str) -> BackupInUse:
+    return BackupInUse(f"backup {name!r} has changed since it was looked at; nothing of it was deleted, look again")
 
 
 def _identity(entry: CatalogEntry) -> tuple[object, ...]:
@@ -273,15 +292,24 @@ class _Removal:
                     raise
                 continue
             errors = {error["Key"]: error for error in answer.get("Errors", ()) if error.get("Code") != "NoSuchKey"}
-            busy = [key for key, error in errors.items() if error.get("Code") in _PASSING]
-            again = bool(busy) and backoff.again(f"{len(busy):,} objects could not be deleted")
-            refused |= {key: f"{e.get('Code')}: {e.get('Message', '')}" for key, e in errors.items() if not (again and key in busy)}
+            busy = [key for key, error in errors.items() if _PASSING.fullmatch(error.get("Code", ""))]
+            refused |= {key: f"{error.get('Code')}: {error.get('Message', '')}" for key, error in errors.items() if key not in busy}
             gone = [key for key in left if key not in errors]
             with self._counting:
                 self.objects += len(gone)
                 self.bytes += sum(sizes[key] for key in gone)
-            left = busy if again else []
+            if busy and not backoff.again(f"{len(busy):,} objects could not be deleted"):
+                raise self._too_busy(errors[busy[0]], len(busy))
+            left = busy
         return refused
+
+    def _too_busy(self, error: Any, count: int) -> StorageError:
+        raised = StorageError(
+            f"{self.store.location} was too busy for {duration(BUDGET)} to delete {counted(count, 'object')} of backup {self.name!r} "
+            f"({error['Key']!r}: {error.get('Code')}: {error.get('Message', '')}); delete the backup again to go on"
+        )
+        raised.passing = True
+        return raised
 
 
 def _pages(items: Iterable[StoredObject]) -> Iterator[list[StoredObject]]:

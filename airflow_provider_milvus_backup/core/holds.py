@@ -12,7 +12,7 @@ from typing import Any
 
 from . import layout
 from .catalog import read_catalog
-from .catalog_entry import HOLD, HOLD_VERSION, CatalogEntry
+from .catalog_entry import COMPLETE, HOLD, HOLD_VERSION, CatalogEntry
 from .errors import BackupNotFound, ConfigError
 from .lease import Lease, Owner
 from .names import check_backup_name
@@ -34,6 +34,7 @@ def hold(
     :raises ConfigError: no reason, no owner, an end that is none; or the backup is on hold of somebody else
     :raises BackupNotFound: there is no backup of this name
     :raises BackupInUse: it is being written or deleted
+    :raises TakenOver: it took so long that somebody else has begun to write or delete it; look whether the backup is still complete
     """
     for argument, value in (("reason", reason), ("owner", owner)):
         if not isinstance(value, str) or not value.strip():
@@ -50,9 +51,12 @@ def hold(
             raise ConfigError(f"{_told(entry)}. Release it first, if {entry.hold['owner'] or 'its owner'} agrees")
         held = {"reason": reason.strip(), "owner": owner.strip(), "until": _text(end) if end else None, "since": _text(now)}
         store.write(_key(store, name), json.dumps({"version": HOLD_VERSION, **held}).encode())
+        lease.renew()  # else somebody may have begun to delete the backup before the hold was there
     finally:
         lease.give_up()
     reporter.line(f"backup {name!r} is on hold{f' until {_text(end)}' if end else ''}: {held['reason']}")
+    if entry.state != COMPLETE:
+        reporter.warn(f"backup {name!r} is {entry.state}, so the hold keeps what there is of it: {entry.reason}")
     return held
 
 

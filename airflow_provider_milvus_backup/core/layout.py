@@ -20,7 +20,7 @@ ALL_PARTITIONS = -1
 
 META_FILES = ("full_meta.json", "collection_meta.json", "partition_meta.json", "segment_meta.json", "backup_meta.json")
 STAGING = "restore-temp-"
-COMMIT_MARK = "backup_meta.json"
+COMMIT_MARK, FULL_META = "backup_meta.json", "full_meta.json"
 
 # Without leading zeros, so that the ids lead back to the key they came from.
 _ID = r"(0|[1-9][0-9]{0,18})"

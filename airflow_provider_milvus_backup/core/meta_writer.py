@@ -16,26 +16,25 @@ from .meta import SNAPSHOT, Backup, Collection, FieldLogs, Partition, Segment
 
 
 def to_files(backup: Backup, milvus_root: str) -> Iterator[tuple[str, bytes]]:
-    """Iterate over (file name, content) in the order to write them: full_meta.json first, the commit mark backup_meta.json last.
+    """Iterate over (file name, content) in the order to write them: the level files, full_meta.json, the commit mark backup_meta.json.
 
-    In snapshot format there is none about partitions and segments. One at a time, because two of them name every object. ``milvus_root``
-    is the root path of the source Milvus, which ``log_path`` records.
+    Every reader goes by full_meta.json where there is one. So a backup that is being replaced stays the old one until this is written, and
+    then the new one; the mark follows at once. In snapshot format there is none about partitions and segments. One at a time, because two
+    of them name every object. ``milvus_root`` is the root path of the source Milvus, which ``log_path`` records.
     """
-    yield "full_meta.json", to_json(full_meta(backup, milvus_root))
     levels = [
         {**_collection(backup, collection), "partition_backups": [_partition(collection, p) for p in collection.partitions]}
         for collection in backup.collections
     ]
     yield "collection_meta.json", to_json({"infos": levels})
-    if backup.format == SNAPSHOT:  # there are no segments, and milvus-backup writes no files about them either
-        yield "backup_meta.json", to_json(_head(backup))
-        return
-    partitions = [(collection, partition) for collection in backup.collections for partition in collection.partitions]
-    yield "partition_meta.json", to_json({"infos": [_partition(collection, partition) for collection, partition in partitions]})
-    yield (
-        "segment_meta.json",
-        to_json({"infos": (_segment(collection, s, milvus_root) for collection, partition in partitions for s in partition.segments)}),
-    )
+    if backup.format != SNAPSHOT:  # where there are no segments, milvus-backup writes no files about them either
+        partitions = [(collection, partition) for collection in backup.collections for partition in collection.partitions]
+        yield "partition_meta.json", to_json({"infos": [_partition(collection, partition) for collection, partition in partitions]})
+        yield (
+            "segment_meta.json",
+            to_json({"infos": (_segment(collection, s, milvus_root) for collection, partition in partitions for s in partition.segments)}),
+        )
+    yield "full_meta.json", to_json(full_meta(backup, milvus_root))
     yield "backup_meta.json", to_json(_head(backup))
 
 

@@ -3,9 +3,11 @@
 A policy sees the backups whose names fit its ``name_pattern``; others are not in its answer at all, so that two policies
 over one backup root never meet. What it sees is split by ``group_by``, and every group is judged alone:
 
-- **What counts.** Complete backups that nobody leases, with a known time that is not in the future. A leased one may be about to
-  be deleted; one that a wrong clock dated into the future would push all others out of ``keep_within``. A hold changes the
-  fate of the backup it is on and of no other: held backups take the places they would take without it (as in Barman and restic).
+- **What counts.** Complete backups that nobody leases and in which the last verification, if any, found no damage, with a known
+  time that is not in the future. A leased one may be about to be deleted; one that a wrong clock dated into the future would
+  push all others out of ``keep_within``. Backups without data (of schemas alone, or of a Milvus that had lost everything) are
+  judged apart from those with data, so that they push none of them out. A hold changes the fate of the backup it is on and of no
+  other: held backups take the places they would take without it (as in Barman and restic).
 - **Rules.** A backup stays if any rule keeps it. ``keep_last``: fewer than so many are newer. ``keep_daily`` and its kind: it is
   the newest of its day, and fewer than so many newer days *have* a backup; days without one do not use up a place. The oldest
   backup stays too while a rule has places left, so that the history reaches as far back as it can (restic's counting, with ISO
@@ -16,7 +18,8 @@ over one backup root never meet. What it sees is split by ``group_by``, and ever
 - **Unfinished attempts** neither count nor are kept by rules. One goes when a complete backup is newer by more than ``grace``:
   hence never the newest of its group, never the only one, and never one that is leased or held.
 - **Damaged backups** are reported, never counted and never removed: what is damaged to this reader may be whole to another
-  (a newer format, a permission that is missing today), so a person decides.
+  (a newer format, a permission that is missing today), and of one that a verification found damaged the rest may be all there
+  is; so a person decides.
 - Whatever is held, locked by the store, leased, of unknown time or dated in the future stays. A lock takes a place as a hold does.
 
 Times are compared in UTC; days, weeks, months and years are those of the policy's time zone.
@@ -26,13 +29,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
 from . import report
 from .catalog_entry import COMPLETE, UNFINISHED
 from .errors import ConfigError
-from .retention_policy import EVER, Duration, RetentionPolicy
+from .retention_policy import EVER, Duration, RetentionPolicy, task_of
 
 # Milvus was published in 2019. An earlier time is a zero that somebody recorded, or a clock that had been reset.
 _MILVUS_BEGAN = dt.datetime(2019, 1, 1, tzinfo=dt.timezone.utc)
@@ -61,6 +64,14 @@ class Entry(Protocol):
     @property
     def state(self) -> str:
         """``complete``, ``unfinished`` or anything else: damaged."""
+
+    @property
+    def found_damaged(self) -> bool:
+        """Whether the last verification found damage."""
+
+    @property
+    def without_data(self) -> bool:
+        """Whether it is complete and holds no rows."""
 
     @property
     def held(self) -> bool:
@@ -98,17 +109,40 @@ def plan(catalog: Iterable[E], policy: RetentionPolicy, now: dt.datetime) -> lis
     """
     if now.tzinfo is None:
         raise ConfigError(f"now {now.isoformat()} has no time zone; use an aware time such as datetime.now(timezone.utc)")
-    groups: dict[str | None, list[E]] = {}
+    groups: dict[tuple[str, bool], list[E]] = {}
+    decisions: list[Decision[E]] = []
     for entry in catalog:
-        if policy.covers(entry.name):
-            groups.setdefault(policy.group(entry.name), []).append(entry)
-    decisions = [Decision(entry, True, ["group_by finds no group in its name"]) for entry in groups.pop(None, [])]
-    for entries in groups.values():
-        decisions += _judge(entries, policy, now)
+        if not policy.covers(entry.name):
+            continue
+        if (group := policy.group(entry.name)) is None:
+            decisions.append(Decision(entry, True, ["group_by finds no group in its name"]))
+        else:
+            groups.setdefault((group, entry.without_data), []).append(entry)
+    for (_, apart), entries in groups.items():
+        judged = _judge(entries, policy, now)
+        decisions += [replace(one, reasons=[*one.reasons, "without data, so judged apart"]) for one in judged] if apart else judged
     # Sorting is stable: names decide between equal times, and unknown times are the oldest.
     decisions.sort(key=lambda decision: decision.backup.name)
     decisions.sort(key=lambda decision: _time(decision.backup) or EVER, reverse=True)
     return decisions
+
+
+def check_kinds(catalog: Iterable[Entry], policy: RetentionPolicy) -> None:
+    """Raise ConfigError where a policy without groups would weigh complete backups of several tasks, or of mapped ones, against each other.
+
+    They hold different collections, so the newest of one task is no reason for those of another to go. Only names that this package has
+    made tell of which task they are.
+    """
+    if policy.group_by:
+        return
+    kinds = sorted({kind for entry in catalog if policy.covers(entry.name) and entry.state == COMPLETE and (kind := task_of(entry.name))})
+    if len(kinds) > 1:
+        some = ", ".join(repr(kind) for kind in kinds[:3]) + (", …" if len(kinds) > 3 else "")
+        raise ConfigError(
+            f"name_pattern {policy.name_pattern!r} fits backups of {len(kinds):,} tasks ({some}), and without group_by the newest of one "
+            "would push out those of another. Nothing was deleted: set group_by='prefix' to judge each task alone, or a narrower "
+            "name_pattern; group_by='()' judges them all together"
+        )
 
 
 def table(decisions: Sequence[Decision[E]]) -> list[str]:
@@ -123,7 +157,8 @@ def table(decisions: Sequence[Decision[E]]) -> list[str]:
 
 
 def _judge(entries: list[E], policy: RetentionPolicy, now: dt.datetime) -> list[Decision[E]]:
-    counted = [time for entry in entries if entry.state == COMPLETE and not entry.leased and (time := _time(entry)) and time <= now]
+    whole = [entry for entry in entries if entry.state == COMPLETE and not entry.leased and not entry.found_damaged]
+    counted = [time for entry in whole if (time := _time(entry)) and time <= now]
     counted.sort(reverse=True)
     kept = _kept(counted, policy) if counted else {}
     newest = counted[0] if counted else None
@@ -131,7 +166,7 @@ def _judge(entries: list[E], policy: RetentionPolicy, now: dt.datetime) -> list[
     for entry in entries:
         reasons, gone = _protected(entry, now), "no rule keeps it"
         time = _time(entry)
-        if entry.state == COMPLETE and time:
+        if entry.state == COMPLETE and time and not entry.found_damaged:
             reasons += kept.get(time, [])
         elif entry.state == UNFINISHED and time and time <= now:
             reasons += _unfinished(time, newest, policy)
@@ -184,6 +219,7 @@ def _protected(entry: Entry, now: dt.datetime) -> list[str]:
         "its time is unknown": time is None,
         "its time is in the future": time is not None and time > now,
         f"{entry.state}: never removed by a policy": entry.state not in {COMPLETE, UNFINISHED},
+        "damaged, as its last verification says: never removed by a policy": entry.found_damaged,
     }
     return [cause for cause, applies in causes.items() if applies]
 

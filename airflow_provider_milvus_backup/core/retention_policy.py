@@ -86,9 +86,9 @@ class RetentionPolicy:
     :param min_count: floor: so many of the newest complete backups stay in any case
     :param allow_empty: permit ``min_count=0``, and with it a policy whose rules are all 0: it removes everything it may remove
     :param name_pattern: the backups this policy is about, by name: a glob with ``*``, ``?`` and ``[...]``, case sensitive
-    :param group_by: what is judged alone: empty = all together; ``prefix`` = by the name without its date and digest, so one
-        group per task with default names; else a regular expression whose one group is searched in the name. A name that
-        it does not find stays.
+    :param group_by: what is judged alone: empty = all together, refused where they are of several tasks by their names; ``prefix`` = by
+        the name without its date and digest, so one group per task with default names; else a regular expression whose one group is
+        searched in the name. A name that it does not find stays.
     :param timezone: IANA name; where days, weeks, months and years begin
     :param grace: how much newer than an unfinished attempt a complete backup must be before the attempt goes
     """
@@ -110,6 +110,8 @@ class RetentionPolicy:
     def __post_init__(self) -> None:
         counts = {f"keep_{rule}": self.count(rule) for rule in RULES}
         _check_count("min_count", self.min_count)
+        if not isinstance(self.allow_empty, bool):
+            raise ConfigError(f"allow_empty {self.allow_empty!r} is neither True nor False; it is not a template")
         self._check_rules(counts)
         if not isinstance(self.name_pattern, str) or not self.name_pattern:
             raise ConfigError(f"name_pattern {self.name_pattern!r} fits no name; `*` fits all of them")
@@ -176,6 +178,11 @@ class RetentionPolicy:
             return prefix(name)
         match = re.search(self.group_by, name)
         return match[1] if match else None
+
+
+def task_of(name: str) -> str:
+    """Return what :func:`prefix` does where core/names.task_name has made the name with a date in it, else nothing."""
+    return prefix(name) if len(name) < MAX_BACKUP_NAME and _TASK_NAME.fullmatch(name) else ""
 
 
 def prefix(name: str) -> str:

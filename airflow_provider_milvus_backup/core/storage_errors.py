@@ -9,8 +9,11 @@ from .settings import without_userinfo
 
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _BUSY = re.compile(
-    r"status code: (?:429|503)\b|[<(](?:Code>)?(?:SlowDown|ServiceUnavailable|TooManyRequests|RequestLimitExceeded|429|503)[<)]"
+    r"status code: (?:429|503)\b|"
+    r"[<(](?:Code>)?(?:SlowDown(?:Read|Write)?|ServiceUnavailable|TooManyRequests|RequestLimitExceeded|429|503)[<)]"
 )
+#: What botocore says of a server's failure; obstore has an error of its own for those.
+_FAILED = re.compile(r"error occurred \((?:InternalError|RequestTimeout|OperationAborted|500|502|504)\)")
 #: The second form is that of a single key among those that one request deletes.
 _REFUSED = re.compile(r"status code: 4(?!08|29)\d\d\b|\(code: (?:AccessDenied|MethodNotAllowed|InvalidRequest)\)")
 _MESSAGE = re.compile(r"<Message>([^<]{1,200})")
@@ -62,9 +65,10 @@ def transient(error: BaseException) -> bool:
     """Return whether the same request may succeed when it is repeated."""
     if _REFUSED.search(str(error)):
         return False
-    return throttled(error) or type(error).__name__ in (
+    return throttled(error) or _FAILED.search(str(error)) is not None or type(error).__name__ in (
         "GenericError",
         "JoinError",
+        "ConnectionClosedError",
         "EndpointConnectionError",
         "ReadTimeoutError",
         "ConnectTimeoutError",

@@ -93,7 +93,7 @@ class BackupCatalog:
         return lock(store, backup_name, retention(store, days, mode), self._worker(), self._reporter())
 
     def apply_retention(self, *, dry_run: bool = False, **policy: Any) -> dict[str, Any]:
-        """Delete the backups that a policy does not keep; returns ``{kept, removed, table, dry_run}``.
+        """Delete the backups that a policy does not keep; returns ``{kept, removed, table, dry_run}``, of the table 200 lines at most.
 
         Those that cannot be deleted do not stop the others, and are named in the error at the end.
 

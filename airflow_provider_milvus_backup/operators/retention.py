@@ -16,8 +16,8 @@ class MilvusBackupRetentionOperator(MilvusBaseOperator):
     """Delete the backups that a policy does not keep; a backup stays if any rule keeps it.
 
     Rules look back from the newest complete backup, never from today, so nothing is deleted when backups stop. Backups that are on hold, in
-    use or damaged stay. Returns kept (a count), removed (names), table (lines) and dry_run. What cannot be deleted does not stop the
-    others, and fails the task at the end. Milvus is not asked.
+    use or damaged stay; those without data are judged apart. Returns kept (a count), removed (names), table (200 lines at most) and
+    dry_run. What cannot be deleted does not stop the others, and fails the task at the end. Milvus is not asked.
 
     :param keep_last: the newest so many
     :param keep_hourly: the newest of each of the last so many hours that have a backup
@@ -31,7 +31,7 @@ class MilvusBackupRetentionOperator(MilvusBaseOperator):
     :param allow_empty: permit ``min_count=0``
     :param name_pattern: the backups this policy is about, by name, with ``*``, ``?`` and ``[…]``; it does not see others
     :param group_by: what is judged alone: ``prefix``: the name without date and digest, so one group per task with default names; a
-        regular expression with one group; empty: all together
+        regular expression with one group; empty: all together, which is refused where their names say that they are of several tasks
     :param timezone: where days, weeks, months and years begin, as ``Europe/Berlin``
     :param grace: how much newer than an unfinished attempt a complete backup must be before the attempt is removed
     :param dry_run: print the same table and delete nothing

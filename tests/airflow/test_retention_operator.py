@@ -62,7 +62,8 @@ def test_a_hold_fails_the_task_for_good_and_a_lease_is_worth_a_retry(place: Call
         executed(MilvusDeleteBackupOperator, backup_name="wanted")
     hook.release_backup("wanted")
     key = f"{ROOT}/wanted/provider/leases/0123456789abcdef.json"
-    s3.client().put_object(Bucket="a-bucket", Key=key, Body=Holding(Owner("dag/run/restore/-1"), "restore backup 'wanted'").to_json())
+    held = Holding(Owner("dag/run/restore/-1"), "restore backup 'wanted'", seconds=3600)
+    s3.client().put_object(Bucket="a-bucket", Key=key, Body=held.to_json())
     with pytest.raises(BackupInUse, match="restore backup 'wanted'"):
         executed(MilvusDeleteBackupOperator, backup_name="wanted")
     s3.client().delete_object(Bucket="a-bucket", Key=key)
@@ -97,18 +98,19 @@ def test_a_wrong_policy_fails_the_task_for_good(place: Callable[[str], None], wr
 def test_the_example_removes_old_backups_of_its_own_after_a_new_one(connected: Stack) -> None:
     dag = dag_runs.load(dag_runs.EXAMPLES / "milvus_backup_with_retention.py", "milvus_backup_with_retention")
     hook = MilvusBackupHook()
-    for name in ("milvus_backup_with_retention_old", "unrelated"):
-        hook.backup(name, ["tags"], strategy="meta_only")
-    run = dag_runs.run(dag)
+    old = "milvus_backup_with_retention_20260101T020000_backup"
+    for name in (old, "milvus_backup_with_retention_of_others", "unrelated"):
+        hook.backup(name, ["tags"])
+    run = dag_runs.run(dag, by_hand=True)
     assert run.states() == {"backup": "success", "verify": "success", "retention": "success"}
     new, result = run.result("backup")["name"], run.result("retention")
     checked = run.result("verify")
     assert (checked["name"], checked["level"], checked["ok"], checked["sample"].endswith("/31")) == (new, "binlogs", True, True)
     assert (result["removed"], result["kept"]) == ([], 2), "the oldest stays while a rule has places left"
     assert new in result["table"][2]
-    again = hook.apply_retention(keep_last=1, name_pattern="milvus_backup_with_retention_*")
-    assert again["removed"] == ["milvus_backup_with_retention_old"]
-    names = [found["name"] for found in hook.list_backups()]
-    assert {new, "unrelated"} <= set(names)
-    for name in (new, "unrelated"):
+    again = hook.apply_retention(keep_last=1, name_pattern="milvus_backup_with_retention_20*")
+    assert again["removed"] == [old]
+    others = {"milvus_backup_with_retention_of_others", "unrelated"}
+    assert {new, *others} <= {found["name"] for found in hook.list_backups()}
+    for name in (new, *others):
         hook.delete_backup(name)

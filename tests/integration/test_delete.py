@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from airflow_provider_milvus_backup.core.attempt import Attempt
 from airflow_provider_milvus_backup.core.catalog import read_catalog
 from airflow_provider_milvus_backup.core.catalog_entry import COMPLETE, OFFICIAL, UNFINISHED
 from airflow_provider_milvus_backup.core.deleting import apply_policy, delete
@@ -122,7 +123,7 @@ def test_a_policy_removes_what_it_does_not_keep(zoo: Zoo) -> None:
         a.backup(f"kept_{number}", str(data.MANY.name), "meta_only")
         time.sleep(1.1)  # backups of one second stay or go together
     store, log = ObjectStore(a.backups), Lines()
-    store.write("backup/kept_begun/provider/attempt.json", b"{}")
+    store.write("backup/kept_begun/provider/attempt.json", Attempt("an-id", ME).to_json())
     others = {key: found for key, found in listing(a.s3, A_BUCKET, "backup/").items() if not key.startswith("backup/kept_")}
     policy = RetentionPolicy(keep_last=1, name_pattern="kept_*")
     shown = apply_policy(store, policy, ME, Reporter(log), dry_run=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime, parsedate_to_datetime
+from xml.sax.saxutils import unescape
 
 from airflow_provider_milvus_backup.core.store import ObjectStore
 from benchmarks.catalog import DelimitingStore, stored
@@ -16,6 +17,7 @@ from tests.unit.test_store_faults import ConditionalStore
 
 DENIED = Answer(403, b"<Error><Code>AccessDenied</Code></Error>")
 THEN = parsedate_to_datetime(HTTP_DATE)
+_LISTED = re.compile(r"<Key>([^<]*)</Key><LastModified>[^<]*<")
 
 
 class DeletionStore(ConditionalStore, DelimitingStore):
@@ -52,8 +54,21 @@ class DeletionStore(ConditionalStore, DelimitingStore):
         name = target.partition("?")[0][1:]
         if method == "PUT" and answer.status == 200:
             self._written[name] = datetime.now(timezone.utc)
+        if answer.body.startswith(b"<ListBucketResult>"):
+            return answer._replace(body=_LISTED.sub(self._dated, answer.body.decode()).encode())
         written = format_datetime(self._written.get(name, THEN).replace(microsecond=0), usegmt=True)
         return answer._replace(headers=answer.headers.replace(HTTP_DATE, written))
+
+    def _dated(self, listed: re.Match[str]) -> str:
+        return f"<Key>{listed[1]}</Key><LastModified>{self.written(unescape(listed[1])):%Y-%m-%dT%H:%M:%S}.000Z<"
+
+    def written(self, key: str) -> datetime:
+        """Return when an object was written."""
+        return self._written.get(f"{BUCKET}/{key}", THEN)
+
+    def age(self, key: str, by: timedelta) -> None:
+        """Let an object have been written so much earlier."""
+        self._written[f"{BUCKET}/{key}"] = self.written(key) - by
 
     def _delete(self, head: str, body: bytes) -> Answer:
         assert re.search(r"\r\ncontent-md5: \S{24}\r\n", head, re.IGNORECASE), "older stores want this"

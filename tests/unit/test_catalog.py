@@ -30,7 +30,6 @@ from airflow_provider_milvus_backup.core.catalog_entry import (
     CatalogEntry,
     File,
     entry_of,
-    is_backup,
     read_drilled,
     read_hold,
     read_lease,
@@ -325,21 +324,16 @@ def test_an_unfinished_backup_of_ours_says_who_began_it_and_when_he_was_last_see
 
 def test_an_unfinished_backup_of_the_official_tool_shows_its_data() -> None:
     there = files("binlogs/insert_log/1/2/3/3/0/4", "bundle/snapshots/1/x", "meta/full_meta.json")
-    found = unfinished_of("nightly", {**there, **files("binlogs/delta_log/1/2/3/3/5", size=7, when=THEN + MINUTE)}, {})
-    assert (found.tool, found.owner, found.size, found.objects, found.written) == (OFFICIAL, "", 27, 3, THEN + MINUTE)
+    there |= files("binlogs/delta_log/1/2/3/3/5", size=7, when=THEN + MINUTE)
+    for also in ({}, files(LEASE, HOLD, when=THEN + 2 * MINUTE)):  # what we may have put beside it
+        found = unfinished_of("nightly", {**there, **also}, {})
+        assert (found.tool, found.owner, found.size, found.objects, found.written) == (OFFICIAL, "", 27, 3, THEN + MINUTE)
 
 
 def test_an_unreadable_attempt_is_named_and_the_lease_is_read_all_the_same() -> None:
     found = unfinished_of("nightly", files(ATTEMPT, LEASE), {ATTEMPT: b"{}", LEASE: LEASED.to_json()})
     assert "attempt.json.version" in found.reason
     assert found.owner == "dag.backup, try 2"
-
-
-def test_only_what_a_backup_has_makes_a_directory_a_backup() -> None:
-    for key in ("binlogs/insert_log/1", "bundle/snapshots/1", ATTEMPT, "meta/segment_meta.json", "meta/channel_cp_meta.json"):
-        assert is_backup(files(key, "notes"))
-    for key in ("insert_log/1/2", "binlogs/x", "meta/other.json", "provider/other.json", "bundle.js", "meta"):
-        assert not is_backup(files(key))
 
 
 # ---- hostile content -----------------------------------------------------------------------------------------------------------

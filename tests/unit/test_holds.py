@@ -11,7 +11,7 @@ import pytest
 from airflow_provider_milvus_backup.core.catalog import read_catalog
 from airflow_provider_milvus_backup.core.catalog_entry import HOLD, LEASE, MARK
 from airflow_provider_milvus_backup.core.deleting import apply_policy, delete
-from airflow_provider_milvus_backup.core.errors import BackupInUse, BackupNotFound, ConfigError
+from airflow_provider_milvus_backup.core.errors import BackupInUse, BackupNotFound, ConfigError, TakenOver
 from airflow_provider_milvus_backup.core.holds import hold, release
 from airflow_provider_milvus_backup.core.lease import Holding, Owner
 from airflow_provider_milvus_backup.core.report import Reporter
@@ -74,6 +74,27 @@ def test_a_hold_placed_between_the_table_and_the_deletion_is_kept() -> None:
         with pytest.raises(ConfigError, match="on hold"):
             delete(store, "nightly", ME, Reporter(Lines()), expected=entry)
         assert f"{BACKUPS}/nightly/{MARK}" in served.keys
+
+
+def test_a_hold_that_came_too_late_for_a_deletion_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever placed it was asleep for so long that another run has taken the lease."""
+    with serving(backup("nightly")) as (store, served):
+        write = store.write
+
+        def late(key: str, content: bytes) -> None:
+            served.put(f"{BACKUPS}/nightly/{LEASE}", Holding(Owner("dag/run/thin/-1"), "delete backup 'nightly'").to_json())
+            write(key, content)
+
+        monkeypatch.setattr(store, "write", late)
+        with pytest.raises(TakenOver, match="another run has taken over to put backup 'nightly' on hold"):
+            held(store)
+
+
+def test_whoever_holds_what_is_not_complete_is_told_so() -> None:
+    log = Lines()
+    with serving({f"{BACKUPS}/nightly/binlogs/insert_log/1/2": b"x"}) as (store, _):
+        hold(store, "nightly", "audit", "ann", None, ME, Reporter(log))
+    assert any("'nightly' is unfinished, so the hold keeps what there is of it" in line for line in log.lines)
 
 
 def test_the_same_owner_may_change_a_hold_and_nobody_else() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_milvus_backup.core.attempt import Attempt
 from airflow_provider_milvus_backup.core.catalog_entry import COMPLETE, LEASE, MANIFEST, MARK, SCHEMAS
 from airflow_provider_milvus_backup.core.deleting import delete
 from airflow_provider_milvus_backup.core.errors import BackupDamaged, BackupInUse, BackupNotFound, ConfigError, StorageDenied
@@ -106,7 +107,7 @@ def test_days_that_are_over_lock_nothing_and_that_is_said() -> None:
 
 
 def test_only_complete_backups_that_nobody_writes_are_locked() -> None:
-    begun = {f"{BACKUPS}/begun/provider/attempt.json": b"{}"}
+    begun = {f"{BACKUPS}/begun/provider/attempt.json": Attempt("an-id", ME).to_json()}
     writing = Holding(Owner("another/run/backup/-1"), "write backup 'night'").to_json()
     with locking(NIGHT, begun) as (store, served):
         for name, kind in (("begun", BackupDamaged), ("nowhere", BackupNotFound), ("a b", ConfigError)):

@@ -62,8 +62,8 @@ def test_every_number_is_written_as_an_integer_and_every_file_is_compact_utf_8(b
         assert data == json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def test_the_full_meta_is_written_first_and_the_commit_mark_last() -> None:
-    assert tuple(dict(to_files(read(head()), "files"))) == layout.META_FILES
+def test_what_says_which_backup_it_is_comes_last() -> None:
+    assert list(dict(to_files(read(head()), "files"))) == [*layout.META_FILES[1:4], layout.FULL_META, layout.COMMIT_MARK]
 
 
 def test_the_commit_mark_is_small_and_names_the_backup() -> None:

@@ -175,7 +175,7 @@ def test_a_locked_backup_is_not_replaced() -> None:
 
 def test_retention_says_in_its_table_what_the_store_keeps_and_removes_the_rest() -> None:
     log = Lines()
-    with locking(*(backup(name) for name in ("free", "locked", "held"))) as (store, served):
+    with locking(*(backup(name, data=1) for name in ("free", "locked", "held"))) as (store, served):
         served.locks, served.legal_holds = {mark("locked"): ("GOVERNANCE", LATER)}, {mark("held")}
         shown = apply_policy(store, ALL, ME, Reporter(Lines()), dry_run=True)
         done = apply_policy(store, ALL, ME, Reporter(log))

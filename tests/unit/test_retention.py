@@ -30,6 +30,8 @@ class Backup:
     leased: bool = False
     lock: str = ""
     size: int | None = 1024
+    found_damaged: bool = False
+    without_data: bool = False
 
 
 def at(text: str, **changes: Any) -> Backup:
@@ -389,12 +391,3 @@ def test_attempts_take_no_place_of_a_complete_backup() -> None:
     attempts = [at(f"2026-11-22T0{hour}:30", state="unfinished") for hour in (3, 2, 1)]
     for policy in ({"keep_last": 2}, {"keep_daily": 2}, {"keep_within": "1d"}):
         assert kept([*attempts, *backups], **policy)[2:] == [backups[0].name, attempts[2].name, backups[1].name]
-
-
-def test_attempts_that_are_held_or_leased_stay() -> None:
-    old = [at("2026-01-01T02:00", state="unfinished", held=True), at("2026-01-02T02:00", state="unfinished", leased=True)]
-    assert why([*nightly(1), *old], keep_last=1) == {
-        "2026-11-22T02:00": ["last 1/1"],
-        "2026-01-01T02:00": ["on hold"],
-        "2026-01-02T02:00": ["in use"],
-    }

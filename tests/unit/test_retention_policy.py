@@ -191,6 +191,7 @@ def test_a_name_without_a_group_stays() -> None:
         ({"keep_last": 1, "min_count": None}, "min_count None is not a count"),
         ({"keep_last": 1, "min_count": 0}, "min_count=0 would let the last backup go; use 1 or more, or set allow_empty=True"),
         ({"keep_last": 1, "allow_empty": True}, "allow_empty contradicts min_count=1"),
+        ({"keep_last": 0, "min_count": 0, "allow_empty": "False"}, "allow_empty 'False' is neither True nor False"),
         ({"keep_last": 3, "min_count": 10, "keep_daily": 7}, "keep_last=3 contradicts min_count=10, which keeps more"),
         ({"keep_last": 1, "timezone": "Mars/Olympus"}, "timezone 'Mars/Olympus' is not known here; use an IANA name such as `UTC`"),
         ({"keep_last": 1, "timezone": "Europe"}, "timezone 'Europe' is not known here"),

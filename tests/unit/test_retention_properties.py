@@ -37,14 +37,15 @@ locks = st.sampled_from([""] * 5 + ["locked until 2027-01-31 00:00 (GOVERNANCE)"
 
 
 def catalogs(times: st.SearchStrategy[datetime | None], **fixed: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Backup]]:
-    entries = st.builds(Backup, st.just(""), times, **{"state": states, "held": rarely, "leased": rarely, "lock": locks, **fixed})
+    chosen = {"state": states, "held": rarely, "leased": rarely, "lock": locks, "found_damaged": rarely}
+    entries = st.builds(Backup, st.just(""), times, **{**chosen, **fixed})
     named = st.lists(st.tuples(st.sampled_from("ab"), entries), max_size=25)
     return named.map(lambda pairs: [replace(entry, name=f"{group}_{i}") for i, (group, entry) in enumerate(pairs)])
 
 
 complete = st.just("complete")
 never = st.just(False)
-plain = catalogs(moments, state=complete, held=never, leased=never, lock=st.just(""))
+plain = catalogs(moments, state=complete, held=never, leased=never, lock=st.just(""), found_damaged=never)
 past = catalogs(moments)
 anything = catalogs(st.one_of(moments, moments, moments, future, st.none()))
 
@@ -77,7 +78,8 @@ def goes(catalog: Sequence[Backup], policy: RetentionPolicy, now: datetime = NOW
 
 
 def counted(catalog: Sequence[Backup]) -> list[Backup]:
-    return [entry for entry in catalog if entry.state == "complete" and not entry.leased and entry.time and entry.time <= NOW]
+    whole = [entry for entry in catalog if entry.state == "complete" and not entry.leased and not entry.found_damaged]
+    return [entry for entry in whole if entry.time and entry.time <= NOW]
 
 
 # ---- the rules, said once more in another way ----------------------------------------------------------------------------------------
@@ -157,6 +159,7 @@ def test_nothing_goes_that_is_held_locked_used_undated_ahead_of_time_or_damaged(
             assert not entry.held
             assert not entry.lock
             assert not entry.leased
+            assert not entry.found_damaged
             assert entry.time
             assert entry.time <= NOW
             assert entry.state in {"complete", "unfinished"}
@@ -183,6 +186,15 @@ def test_an_attempt_goes_only_if_a_complete_backup_is_newer_and_stays(catalog: l
 
 
 @BUSY
+@given(anything, policies, st.data())
+def test_backups_with_data_and_without_do_not_meet(catalog: list[Backup], policy: RetentionPolicy, data: st.DataObject) -> None:
+    empty = [data.draw(st.booleans()) and entry.state == "complete" for entry in catalog]
+    mixed = [replace(entry, without_data=is_empty) for entry, is_empty in zip(catalog, empty, strict=True)]
+    halves = [[entry for entry in mixed if entry.without_data is half] for half in (False, True)]
+    assert goes(mixed, policy) == goes(halves[0], policy) | goes(halves[1], policy)
+
+
+@BUSY
 @given(anything, rules(), st.data())
 def test_a_stricter_policy_never_keeps_more(catalog: list[Backup], chosen: dict[str, Any], data: st.DataObject) -> None:
     stricter = data.draw(rules(below=chosen))
@@ -204,13 +216,15 @@ def test_a_clock_that_goes_back_removes_nothing_more(catalog: list[Backup], poli
 
 @BUSY
 @given(anything, policies, st.data())
-def test_a_backup_that_is_gone_or_used_never_makes_another_go(catalog: list[Backup], policy: RetentionPolicy, data: st.DataObject) -> None:
+def test_a_backup_that_is_gone_used_or_damaged_never_makes_another_go(
+    catalog: list[Backup], policy: RetentionPolicy, data: st.DataObject
+) -> None:
     assume(catalog)
     index = data.draw(st.integers(0, len(catalog) - 1))
     without = catalog[:index] + catalog[index + 1 :]
-    leased = [*without, replace(catalog[index], leased=True)]
     assert goes(without, policy) <= goes(catalog, policy)
-    assert goes(leased, policy) <= goes(catalog, policy)
+    for change in ({"leased": True}, {"found_damaged": True}):
+        assert goes([*without, replace(catalog[index], **change)], policy) <= goes(catalog, policy)
 
 
 @BUSY

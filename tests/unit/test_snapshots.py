@@ -39,7 +39,7 @@ def backup(*collections: Collection) -> Backup:
 def test_a_backup_is_read_as_it_was_written_and_has_no_files_about_segments() -> None:
     whole = backup(collection(), collection(101, None))
     files = dict(to_files(whole, "files"))
-    assert list(files) == ["full_meta.json", "collection_meta.json", "backup_meta.json"]
+    assert list(files) == ["collection_meta.json", "full_meta.json", "backup_meta.json"]
     assert from_files(files) == whole
     head, full = json.loads(files["backup_meta.json"]), json.loads(files["full_meta.json"])
     assert (head["format"], head["size"], full["format"], full["size"]) == ("snapshot", 30, "snapshot", 30)
