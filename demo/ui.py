@@ -1,6 +1,7 @@
 """`make demo-ui`: Airflow's UI, scheduler and triggerer in front of two real Milvus and a real S3, with the example DAGs ready to run.
 
-Cluster A holds the demo's collection, cluster B is empty: it is where `milvus_migrate_cluster` moves the collection to.
+Cluster A holds the demo's collection, cluster B is empty: it is where `milvus_migrate_cluster` moves the collection to, and where
+`milvus_restore_drill` restores it for a moment.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from . import airflow_home, console, data, servers, stack, standalone
 from .demo import migrating
 
 MIGRATION_BUCKET = "migration"
-#: DAGs to switch on. The nightly one is left off: switched on it runs at once, for last night.
+#: DAGs to switch on. Those with a schedule are left off: switched on each runs once at once.
 READY = ("milvus_backup_and_restore", "milvus_migrate_cluster")
-DAGS = (*READY, "milvus_nightly_backup")
+DAGS = (*READY, "milvus_nightly_backup", "milvus_backup_with_retention", "milvus_restore_drill", "milvus_backup_watchdog")
 PARSE_SECONDS = 120.0
 
 
@@ -45,7 +46,7 @@ def main(interrupt: console.Interrupt) -> int:
         console.line("Airflow starts: scheduler, triggerer, DAG processor, API server")
         airflow = cleanup.enter_context(standalone.running(env))
         _switch_on(airflow)
-        console.line("Airflow is healthy, and the example DAGs are switched on")
+        console.line("Airflow is healthy, and the example DAGs that run on demand are switched on")
 
         _print_guide(airflow)
         while airflow.process.poll() is None:
@@ -55,13 +56,14 @@ def main(interrupt: console.Interrupt) -> int:
 
 
 def _connections(s3: servers.S3Server, a: servers.MilvusServer, b: servers.MilvusServer) -> airflow_home.Connections:
-    """Return the connections of all three example DAGs."""
+    """Return the connections of all example DAGs."""
     return {
         "aws_default": airflow_home.s3_connection(s3, "The storage of both clusters"),
         "migration_s3": airflow_home.s3_connection(s3, f"The bucket {MIGRATION_BUCKET}, between the clusters"),
         "milvus_default": airflow_home.milvus_connection(a, "Cluster A"),
         "milvus_a": airflow_home.milvus_connection(a, "Cluster A, where a migration starts"),
         "milvus_b": airflow_home.milvus_connection(b, "Cluster B, where it ends"),
+        "milvus_drill": airflow_home.milvus_connection(b, "Cluster B, where backups are restored to look at them"),
     }
 
 
@@ -92,7 +94,11 @@ def _print_guide(airflow: standalone.Airflow) -> None:
                          For a second run choose another backup name and another suffix: nothing is ever overwritten unasked.
   Move to cluster B      {airflow.url}/dags/milvus_migrate_cluster
   A task per collection  {airflow.url}/dags/milvus_nightly_backup
-                         Switched on it runs at once, for last night.
+  Back up, verify, keep  {airflow.url}/dags/milvus_backup_with_retention
+  Restore drill          {airflow.url}/dags/milvus_restore_drill
+                         On cluster B, of a backup that the DAG above has made.
+  Watchdog               {airflow.url}/dags/milvus_backup_watchdog
+                         These four have a schedule: switched on (top left) each runs once at once.
   The connection form    {airflow.url}/connections: edit `milvus_default`, or add one of type Milvus
 """)
     console.plain("Ctrl-C stops everything and removes all of it.")
