@@ -7,6 +7,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from threading import get_ident
 from typing import Any
 
 import boto3
@@ -115,8 +117,13 @@ class Quiet(Reporter):
 
 def location(endpoint: str, keys: Sequence[str], root: str, bucket: str = BUCKET) -> S3Location:
     """Return a place in a bucket; ``keys`` are access key and secret key."""
-    access, secret = keys
-    return S3Location(bucket, root, lambda: boto3.Session(access, secret, region_name="us-east-1"), endpoint_url=endpoint)
+    return S3Location(bucket, root, lambda: _session(*keys, get_ident()), endpoint_url=endpoint)
+
+
+@cache
+def _session(access: str, secret: str, _thread: int) -> boto3.Session:
+    """Each reads all it knows of S3 from files, which takes longer than most tests; threads must not share one."""
+    return boto3.Session(access, secret, region_name="us-east-1")
 
 
 def backup_run(endpoint: str, shape: Shape) -> BackupRun:

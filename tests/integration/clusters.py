@@ -6,10 +6,10 @@ import re
 import socket
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import boto3
@@ -66,8 +66,13 @@ USERS = [ONLY_A, ONLY_B, ONLY_VAULT, READER, STRANGER]
 def location(s3: servers.S3Server, bucket: str, root_path: str = "backup", user: User | None = None, label: str = "") -> S3Location:
     """Return a place in a bucket; without a user the admin's credentials are used."""
     key, secret = (user.key, f"secret of {user.name}") if user else (s3.access_key, s3.secret_key)
-    session = partial(boto3.Session, key, secret, region_name="us-east-1")
-    return S3Location(bucket, root_path, session, endpoint_url=s3.endpoint_url, label=label)
+    return S3Location(bucket, root_path, lambda: _session(key, secret, threading.get_ident()), endpoint_url=s3.endpoint_url, label=label)
+
+
+@cache
+def _session(key: str, secret: str, _thread: int) -> boto3.Session:
+    """Each reads all it knows of S3 from files, which takes a good part of a second; threads must not share one."""
+    return boto3.Session(key, secret, region_name="us-east-1")
 
 
 class Lines:
@@ -183,6 +188,19 @@ class Cluster:
             return run.finish(state)
         finally:
             run.close()
+
+    def restore_all(self, options: Mapping[str, RestoreOptions]) -> dict[str, dict[str, Any]]:
+        """Restore backups by name and return their summaries: submitted together, for each alone waits some seconds for Milvus."""
+        begun = {}
+        for name, chosen in options.items():
+            run = RestoreRun.open(self.settings, Reporter(self.log), Patience(timeout=560))
+            begun[name] = run, run.start(name, name, chosen)
+        summaries = {}
+        for name, (run, state) in begun.items():
+            run.wait(state, 1.0)
+            summaries[name] = run.finish(state)
+            run.close()
+        return summaries
 
     def contents(self, name: CollectionName, *, load: bool = True) -> data.Contents:
         """Return every row of a collection, loading it completely first."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,9 @@ class Zoo:
     #: Rows by collection, read just before the backup.
     rows: dict[CollectionName, data.Contents]
     summary: dict[str, Any]
+    #: Between which moments it was backed up.
+    began: datetime
+    ended: datetime
     name: str = "zoo"
 
 
@@ -134,7 +138,9 @@ def zoo(a: Cluster) -> Zoo:
     a.server.release_collection(data.AUTO.name)
     a.server.load(data.AUTO.name, partitions=["loaded", "_default"])
     data.wait_until(lambda: a.server.load_state(data.AUTO.name) == "Loaded")
-    return Zoo(a, rows, a.backup("zoo", [str(shape.name) for shape in data.ZOO]))
+    began = datetime.now(timezone.utc)
+    summary = a.backup("zoo", [str(shape.name) for shape in data.ZOO])
+    return Zoo(a, rows, summary, began, datetime.now(timezone.utc))
 
 
 @pytest.fixture(scope="session")

@@ -255,7 +255,7 @@ def make_zoo(client: Callable[[str], MilvusClient], server: MilvusServer) -> Non
 # ---- doing several at once -----------------------------------------------------------------------------------------------------
 
 
-def wait_until(done: Callable[[], object], seconds: float = 60) -> None:
+def wait_until(done: Callable[[], object], seconds: float = 300) -> None:
     """Return when ``done`` says so."""
     deadline = time.monotonic() + seconds
     while not done():

@@ -224,7 +224,7 @@ def test_milvus_must_answer_within_ten_seconds(a: Cluster) -> None:
             message = rf"127.0.0.1:{port} \(connection 'milvus_test'\).*did not answer within 8 s.*host, port"
             with pytest.raises(ServerUnreachable, match=message):
                 verb("good" if verb == a.restore else "unmade", settings=replace(a.settings, milvus=replace(a.address, port=port)))
-            assert time.monotonic() - started < 60
+            assert time.monotonic() - started < 100
     assert everything(a) == before
 
 

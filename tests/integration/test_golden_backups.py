@@ -15,9 +15,6 @@ import pytest
 
 from airflow_provider_milvus_backup.core import layout
 from airflow_provider_milvus_backup.core.names import CollectionName
-from airflow_provider_milvus_backup.core.patience import Patience
-from airflow_provider_milvus_backup.core.report import Reporter
-from airflow_provider_milvus_backup.core.restore import RestoreRun
 from airflow_provider_milvus_backup.core.restore_plan import RestoreOptions
 from tests.golden_backups.expected import EXPECTED, GOLDEN, LOST_L0
 from tests.golden_backups.shapes import DOCS, B
@@ -133,20 +130,17 @@ def place(a: Cluster, tree: str, source: dict[Place, tuple[str, int]]) -> str:
 
 @pytest.fixture(scope="module")
 def restored(a: Cluster, source: dict[Place, tuple[str, int]]) -> dict[str, dict[str, Any]]:
-    """The summaries of all restores: submitted together, for each would wait some seconds for Milvus."""
-    runs, summaries = {}, {}
-    for tree in TREES:
-        name = place(a, tree, source)
-        run = RestoreRun.open(a.settings, Reporter(a.log), Patience(timeout=280))
-        # Most were taken from a newer Milvus than this one; what they hold of ``docs`` has not changed since.
-        options = RestoreOptions("docs", rename={"docs": target(tree).collection}, load="never", allow_downgrade=True)
-        runs[tree] = run, run.start(name, name, options)
-    for tree, (run, state) in runs.items():
-        run.wait(state, 1.0)
-        summaries[tree] = run.finish(state)
-        run.close()
+    """The summaries of all restores."""
+    names = {tree: place(a, tree, source) for tree in TREES}
+    # Most were taken from a newer Milvus than this one; what they hold of ``docs`` has not changed since.
+    found = a.restore_all(
+        {
+            name: RestoreOptions("docs", rename={"docs": target(tree).collection}, load="never", allow_downgrade=True)
+            for tree, name in names.items()
+        }
+    )
     data.load(a.server, [target(tree) for tree in TREES])
-    return summaries
+    return {tree: found[name] for tree, name in names.items()}
 
 
 @pytest.mark.parametrize("tree", TREES)

@@ -10,9 +10,6 @@ import pytest
 
 from airflow_provider_milvus_backup.core.errors import UnsupportedServer
 from airflow_provider_milvus_backup.core.names import CollectionName
-from airflow_provider_milvus_backup.core.patience import Patience
-from airflow_provider_milvus_backup.core.report import Reporter
-from airflow_provider_milvus_backup.core.restore import RestoreRun
 from airflow_provider_milvus_backup.core.restore_plan import RestoreOptions
 from tests import official_backups
 from tests.golden_backups.expected import GOLDEN
@@ -52,17 +49,13 @@ def rewrite(cluster: Cluster, generation: str, change: Callable[[dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def restored(a: Cluster, head: dict[str, Any]) -> list[str]:
-    """All generations restored: submitted together, for each would wait some seconds for Milvus."""
-    runs = []
-    for generation in official_backups.GENERATIONS:
-        name = rewrite(a, generation)
-        options = RestoreOptions(rename={"zoo_many": target(generation).collection}, load="never")
-        run = RestoreRun.open(a.settings, Reporter(a.log), Patience(timeout=280))
-        runs.append((run, run.start(name, name, options)))
-    for run, state in runs:
-        run.wait(state, 1.0)
-        run.finish(state)
-        run.close()
+    """All generations restored."""
+    a.restore_all(
+        {
+            rewrite(a, generation): RestoreOptions(rename={"zoo_many": target(generation).collection}, load="never")
+            for generation in official_backups.GENERATIONS
+        }
+    )
     data.load(a.server, [target(generation) for generation in official_backups.GENERATIONS])
     return a.log.lines
 
