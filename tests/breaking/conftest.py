@@ -12,10 +12,10 @@ from tests.integration.clusters import A_BUCKET, VAULT, Cluster, location
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Allow for the time that the first test of a module spends on servers and on what all of them share."""
+    """Allow for the time that the first test of a module spends on servers and on what all of them share, on a machine that is busy."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.timeout(600))
+            item.add_marker(pytest.mark.timeout(1800))
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_milvus_backup.core import copier, rpc, store
 from airflow_provider_milvus_backup.core.names import CollectionName
 from demo import servers
 from tests.breaking.checker import Kept, Rig
@@ -42,7 +43,7 @@ class Restartable:
             servers._kill(self._process)
             return
         os.kill(self.server.pid, signal.SIGKILL)  # whoever started it waits for it later, and finds it dead
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 600
         while Path(f"/proc/{self.server.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -102,6 +103,20 @@ class Crash:
         self._thread.join()
         if self.errors:
             raise self.errors[0]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def patient() -> Iterator[None]:
+    """Wait for a server that is away for as long as it takes this machine to start it again, which may be minutes when it is busy."""
+    with pytest.MonkeyPatch.context() as patch:
+        for one, name, value in (
+            (rpc, "BUDGET", 900.0),
+            (store, "BUDGET", 900.0),
+            (copier, "ATTEMPTS", 100),
+            (servers, "START_SECONDS", 900.0),
+        ):
+            patch.setattr(one, name, value)
+        yield
 
 
 @pytest.fixture(scope="module")

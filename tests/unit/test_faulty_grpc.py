@@ -181,6 +181,32 @@ def test_the_hook_may_block_and_start_an_outage_at_an_exact_moment(upstream: Ups
     assert upstream.requests["Import"] == 1
 
 
+def test_what_is_answered_instead_is_not_forwarded(upstream: Upstream) -> None:
+    with faulty_grpc("127.0.0.1", upstream.port, Script({})) as proxy, channel_to(proxy) as channel:
+        proxy.instead = lambda operation, request: request + b"!" if operation == "Flush" else None
+        assert ask(channel, "Flush") == b"hello!"
+        assert ask(channel, "Import") == b"hello"
+        assert proxy.requests == {"Flush": 1, "Import": 1}
+    assert upstream.requests == {"Import": 1}
+
+
+def test_what_the_hook_holds_back_is_forwarded_at_the_end_though_its_client_is_gone(upstream: Upstream) -> None:
+    held, opened = threading.Event(), threading.Event()
+
+    def before(_: str) -> None:
+        held.set()
+        opened.wait(60)
+
+    with faulty_grpc("127.0.0.1", upstream.port, Script({})) as proxy:
+        proxy.before = before
+        with channel_to(proxy) as channel:
+            _asked = channel.unary_unary(f"{SERVICE}/Import").future(b"hello")
+            assert held.wait(60)
+        threading.Timer(0.5, opened.set).start()
+    assert upstream.requests == {"Import": 1}
+    assert upstream.cancelled == []
+
+
 def test_an_upstream_that_is_gone_is_unavailable_and_soon_found_again_when_it_is_back() -> None:
     def serve(port: int) -> Any:
         server = grpc.server(threads, handlers=[Upstream()])
