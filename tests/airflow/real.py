@@ -174,14 +174,19 @@ def real_airflow(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iter
                 # A triggerer that has died is missed after this many seconds.
                 "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
                 "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
+                # On a busy machine the first answer of the API to a task takes longer than Airflow waits for it, and fails the task.
+                "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "180",
+                "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "30",
             }
         )
         airflow_home.migrate(env)
-        with standalone.running(env) as airflow:
-            assert living(home)
-            real = RealAirflow(airflow, home, env, imports)
-            try:
-                yield real
-            finally:
-                real.stop_triggerers()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(standalone, "START_SECONDS", 900.0)  # on a machine that is busy it has taken minutes
+            with standalone.running(env) as airflow:
+                assert living(home)
+                real = RealAirflow(airflow, home, env, imports)
+                try:
+                    yield real
+                finally:
+                    real.stop_triggerers()
         assert living(home) == [], "processes of Airflow were left running"

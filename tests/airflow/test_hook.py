@@ -227,7 +227,7 @@ def test_a_good_connection_says_what_it_found(connected: Stack) -> None:
     good, said = MilvusBackupHook().test_connection()
     found, _, databases = said.partition(", databases: ")
     assert (good, found) == (True, f"Milvus v2.3.5-lite at 127.0.0.1:{connected.milvus.port}")
-    assert sorted(databases.split(", ")) == ["default", "second"]
+    assert {"default", "second"} <= set(databases.split(", "))
 
 
 def test_a_wrong_password_is_said_without_the_password(stack: Stack, milvus_b: MilvusServer) -> None:

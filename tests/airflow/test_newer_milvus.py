@@ -60,7 +60,7 @@ def restore(milvus: World, suffix: str, **more: Any) -> MilvusRestoreOperator:
 
 def wait_for(milvus: World, begun: dict[str, Any]) -> Any:
     root = f"{milvus.root}/backup"
-    sensor = MilvusImportSensor(task_id="wait", restore=begun, backup_root_path=root, mode="poke", poke_interval=0.2, timeout=60)
+    sensor = MilvusImportSensor(task_id="wait", restore=begun, backup_root_path=root, mode="poke", poke_interval=0.2, timeout=1200)
     return sensor.execute(context(sensor))
 
 

@@ -17,6 +17,7 @@ from airflow_provider_milvus_backup.operators.restore import MilvusRestoreOperat
 from demo.servers import MilvusServer
 from tests.airflow import dag_runs
 from tests.airflow.dag_runs import context, deferred_by, fired
+from tests.airflow.gates import stalled_imports
 from tests.airflow.stack import DIMENSION, KEYS, Stack, broken_backup, in_environment, milvus_connection
 
 PASSWORD = "planted-password-of-keeper"
@@ -148,7 +149,7 @@ def test_a_timeout_and_a_broken_backup_keep_secrets_to_themselves(connected: Sta
     broken_backup(connected, "broken_secret")
     options: dict[str, Any] = {"backup_name": "shared", "backup_bucket": "backups", "suffix": "_secret_late", "load": "never"}
     late = MilvusRestoreOperator(task_id="late", timeout=1, **options)
-    with pytest.raises(errors.WaitTimeout) as raised:
+    with stalled_imports(connected), pytest.raises(errors.WaitTimeout) as raised:
         late.execute(context(late))
     assert "planted" not in chain(raised.value)
     retry = MilvusRestoreOperator(task_id="late", poll_interval=0.5, **options)

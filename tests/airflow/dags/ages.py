@@ -24,5 +24,5 @@ WAYS: dict[str, dict[str, Any]] = {"poke": {"mode": "poke"}, "reschedule": {"mod
 
 with DAG(dag_id="ages", schedule=None):
     for how, options in WAYS.items():
-        Watched(task_id=how, max_age="26h", collections=[how], poke_interval=0.1, timeout=60, **options)
+        Watched(task_id=how, max_age="26h", collections=[how], poke_interval=0.1, timeout=1200, **options)
     MilvusBackupFreshnessSensor(task_id="late", max_age="26h", collections="late", poke_interval=0.1, timeout=0, soft_fail=True)

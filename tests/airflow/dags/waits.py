@@ -23,4 +23,4 @@ with DAG(dag_id="waits", schedule=None):
             wait_for_completion=False,
             deferrable=True,  # says nothing where nothing is waited for
         )
-        MilvusImportSensor(task_id=how, restore=submit.output, backup_bucket="backups", poke_interval=1, timeout=120, **options)
+        MilvusImportSensor(task_id=how, restore=submit.output, backup_bucket="backups", poke_interval=1, timeout=1200, **options)

@@ -13,6 +13,6 @@ with DAG(dag_id="watches", schedule=None, is_paused_upon_creation=False, params=
         collections="{{ params.collection }}",
         name_pattern="{{ params.backups }}",
         poke_interval=1,
-        timeout=170,
+        timeout=1200,
         deferrable=True,
     )
