@@ -130,6 +130,8 @@ class Target:
     before: list[int] = field(default_factory=list)
     #: Milvus has not answered when a job was submitted; where it did not show up and was submitted again, both may run.
     unanswered: bool = False
+    #: Since when a job that appends rows is being submitted, in seconds since the epoch; 0 when none is.
+    asked: float = 0.0
 
     @property
     def rows(self) -> int:
@@ -337,4 +339,5 @@ def _target(node: Node, restore_id: str) -> Target:
         end_ts=node.integer("end_ts", high=MAX_UINT64),
         before=node.items("before", int),
         unanswered=node.boolean("unanswered"),
+        asked=node.number("asked"),
     )

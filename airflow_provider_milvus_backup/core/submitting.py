@@ -26,6 +26,8 @@ _SAVE = 1.0
 #: Seconds in which a job may still begin whose submission was not answered: Milvus lists all prefixes before, and from 2.6 on takes jobs
 #: out of its log (``internal/datacoord/services.go``, ImportV2, broadcastImport).
 _SETTLE = 30.0
+#: Seconds for which a job is certainly found again, less than Milvus keeps records of ended ones (``dataCoord.import.taskRetention``).
+_RECORDS = 2 * 3600.0
 
 
 def submit(ends: Ends, states: StateStore, state: RestoreState, go_on: str) -> None:
@@ -51,12 +53,17 @@ def submit(ends: Ends, states: StateStore, state: RestoreState, go_on: str) -> N
                 states.save(state)
                 count += 1
                 continue
+            job_id = found.get(state.tag(target, job), 0)
             try:
-                job_id = found.get(state.tag(target, job)) or _submit_job(ends, state, target, job)
-            except ServerUnreachable:
+                if not job_id and target.append:
+                    _say_so(states, state, target)
+                job_id = job_id or _submit_job(ends, state, target, job)
+            except ServerError as error:
+                target.asked = target.asked if error.unclear else 0
                 with contextlib.suppress(MilvusBackupError):
-                    states.save(state)  # what was submitted before, and that this job may be running
+                    states.save(state)  # what was submitted before, and whether this job may be running
                 raise
+            target.asked = 0
             if not job_id:
                 states.save(state)
                 running = f"{counted(len(state.pending()), 'job')} of this restore running"
@@ -142,6 +149,21 @@ def _find_lost(ends: Ends, state: RestoreState, target: Target) -> dict[str, int
     """Return the ids of due jobs that an earlier try, or a request whose answer was lost, has submitted already, by tag."""
     wanted = {state.tag(target, job): job.files for job in target.due}
     return ends.door.find(target.building, wanted, known_jobs(state, target.building))
+
+
+def _say_so(states: StateStore, state: RestoreState, target: Target) -> None:
+    """Write down that a job is about to be submitted whose rows could not be dropped again.
+
+    :raises RestoreError: an earlier try has died at this point, and Milvus may have had that job and forgotten it since
+    """
+    if target.asked and time.time() - target.asked > _RECORDS:
+        raise RestoreError(
+            f"an earlier try died while it submitted an import job into {target.name}, too long ago for Milvus to have a record of it for "
+            "certain, and its rows may be there or not: nothing is imported again. Compare the rows, then restore under another name or "
+            "delete what is there twice"
+        )
+    target.asked = time.time()
+    states.save(state)
 
 
 def _appearing(ends: Ends, state: RestoreState, target: Target, job: Job, seconds: float) -> int:

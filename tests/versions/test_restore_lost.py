@@ -262,6 +262,26 @@ def test_appending_goes_on_where_it_died_and_appends_nothing_twice(milvus: Calla
     assert set(world.model.copies(BACK).values()) == {2}
 
 
+@pytest.mark.usefixtures("small")
+def test_appending_that_died_too_long_ago_for_its_job_to_be_found_says_what_to_do(
+    milvus: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = milvus("2.6.20")
+    segments(world, 3)
+    world.backup()
+    world.restore(suffix="_back")
+    with monkeypatch.context() as patch:
+        patch.setattr(__import__(__name__, fromlist=["OPTIONS"]), "OPTIONS", replace(OPTIONS, if_exists="append"))
+        dies_before_saving(monkeypatch, world, 2)
+    world.model.finish_jobs()
+    jobs(world)[-1].fate = Fate(forget=True)
+    copies, made = world.model.copies(BACK), len(jobs(world))
+    monkeypatch.setattr(submitting, "_RECORDS", 0)
+    with pytest.raises(RestoreError, match=r"an earlier try died while it submitted an import job into default\.docs_back, too long ago"):
+        world.restore(restore_id=RESTORE_ID, suffix="_back", if_exists="append")
+    assert (world.model.copies(BACK), len(jobs(world))) == (copies, made)
+
+
 # ---- records that are gone -----------------------------------------------------------------------------------------------------------
 
 
