@@ -91,6 +91,8 @@ class FaultyS3:
         self.hang_seconds = 20.0
         #: Called with the operation and the path before a request is forwarded; it may block, and what it raises fails the test.
         self.before: Callable[[str, str], None] | None = None
+        #: Called with the operation and the path of a request for which the schedule has no fault.
+        self.by_path: Callable[[str, str], Fault | None] | None = None
         #: How many requests of each operation came, whatever became of them.
         self.requests: Counter[str] = Counter()
         #: What went wrong in the schedule, the hook or the proxy itself; the first is raised when the proxy ends.
@@ -181,6 +183,8 @@ class FaultyS3:
         operation = operation_of(request)
         self.requests[operation] += 1
         fault = self._schedule(operation, self.requests[operation])
+        if fault is None and self.by_path:
+            fault = self.by_path(operation, request.path)
 
         if fault is Fault.RESET:
             return _reset(client)

@@ -117,6 +117,25 @@ def test_one_connection_serves_every_kind_of_request_unchanged(upstream: Server)
         assert proxy.requests == {"get": 4, "put": 2, "head": 1, "delete": 1}
 
 
+def test_a_fault_may_depend_on_the_path_and_the_schedule_comes_first(upstream: Server) -> None:
+    asked = []
+
+    def by_path(operation: str, path: str) -> Fault | None:
+        asked.append((operation, path))
+        return Fault.THROTTLE if path == "/b/l" else None
+
+    with faulty_s3(upstream.url, Script({("get", 1): Fault.ERROR})) as proxy, connect(proxy) as connection:
+        proxy.by_path = by_path
+        answers = [ask(connection, path=path) for path in ("/b/l", "/b/k", "/b/l")]
+    assert [next((code for code in (b"InternalError", b"SlowDown") if code in answer), BODY) for answer in answers] == [
+        b"InternalError",
+        BODY,
+        b"SlowDown",
+    ]
+    assert asked == [("get", "/b/k"), ("get", "/b/l")]
+    assert [request[1] for request in upstream.seen] == ["/b/k"]
+
+
 def test_a_client_that_expects_100_continue_gets_it_before_it_sends_its_body(upstream: Server) -> None:
     with faulty_s3(upstream.url, Script({})) as proxy, connect(proxy) as connection:
         connection.connect()
