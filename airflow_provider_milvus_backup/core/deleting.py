@@ -54,6 +54,8 @@ PAGE = 1000
 MAX_LINES = 200
 #: Such requests at once. S3 counts keys, and becomes too busy at some thousands a second.
 AT_ONCE = 4
+#: Texts that stand for no backup, and why; a deletion of nothing that succeeds would hide the mistake.
+_NO_NAMES = {"None": "this is what a template makes of nothing", "latest": "`latest` stands for a backup in verify and drill alone"}
 #: Answers for a single object that pass; MinIO has a slowing down of its own for writes.
 _PASSING = re.compile("InternalError|SlowDown(?:Read|Write)?|ServiceUnavailable|OperationAborted|RequestTimeout")
 
@@ -97,6 +99,8 @@ def delete(
     bucket = bucket or bucket_lock(store)
     found = _find(store, name, bucket)
     if found is None:
+        if name in _NO_NAMES:
+            raise ConfigError(f"there is no backup {name!r} in {store.location}, and {_NO_NAMES[name]}; name the backup to delete")
         reporter.line(f"backup {name!r} is not in {store.location}; there is nothing to delete")
         return Deleted(name, uri, MISSING)
     if expected and not expected.leased and found.written != expected.written:  # before the lease, which is written to as well

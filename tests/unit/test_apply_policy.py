@@ -12,6 +12,7 @@ import pytest
 from airflow_provider_milvus_backup.core import deleting
 from airflow_provider_milvus_backup.core.attempt import Attempt
 from airflow_provider_milvus_backup.core.begun_deletions import deletion_of
+from airflow_provider_milvus_backup.core.catalog import read_catalog
 from airflow_provider_milvus_backup.core.catalog_entry import ATTEMPT, FACTS, LEASE, UNFINISHED, VERIFIED
 from airflow_provider_milvus_backup.core.errors import BackupInUse, ConfigError, StorageError
 from airflow_provider_milvus_backup.core.lease import Holding, Owner
@@ -53,6 +54,17 @@ def test_a_pattern_that_fits_nothing_is_said() -> None:
     with serving(*WEEK.values()) as (store, _):
         assert policy(store, log, keep_last=1, name_pattern="my-dag_*")["kept"] == 0
     assert any("no backup in" in line and "name_pattern 'my-dag_*'" in line for line in log.lines)
+
+
+@pytest.mark.parametrize(("name", "why"), [("None", "a template makes of nothing"), ("latest", "in verify and drill alone")])
+def test_a_name_that_was_meant_for_none_is_no_success(name: str, why: str) -> None:
+    with serving(*WEEK.values()) as (store, _):
+        with pytest.raises(ConfigError, match=f"there is no backup '{name}' in .* {why}; name the backup to delete"):
+            removed(store, name)
+        assert len(read_catalog(store).entries) == len(WEEK)
+    with serving(backup(name, ours=False)) as (store, served):  # milvus-backup lets people call one like this
+        removed(store, name)
+        assert served.keys == set()
 
 
 # ---- what is returned ------------------------------------------------------------------------------------------------------------
