@@ -104,7 +104,8 @@ def read(subject: Subject) -> Finding:
 def backup_privileges(subject: Subject) -> Finding:
     """Ask for a flush of a collection that does not exist: the privilege is looked at first."""
     denied = _denied(subject, {"Flush": {"collection_names": [_nobody(subject)]}})
-    return _privileges(subject, denied, WARN, ", unless it is granted on the collections by name, which cannot be asked without a flush")
+    unless = ", unless it is granted on the collections by name, which cannot be asked without a flush"
+    return _privileges(subject, denied, WARN, "flush, as a backup does", unless)
 
 
 def restore_privileges(subject: Subject) -> Finding:
@@ -120,7 +121,7 @@ def restore_privileges(subject: Subject) -> Finding:
     }
     if server.can(Capability.IMPORT_V2):  # 2.3 looks for a minute for a collection that does not exist
         asked["Import"] = {"collection_name": nobody, "files": ["probe"]}
-    return _privileges(subject, _denied(subject, asked), FAIL, "")
+    return _privileges(subject, _denied(subject, asked), FAIL, "create, load, rename and drop collections, as a restore does")
 
 
 def rbac(subject: Subject) -> Finding:
@@ -166,6 +167,8 @@ def management(subject: Subject) -> Finding:
     remedy = "set management_endpoint of the Milvus connection; without it backups go on, and plan again what Milvus removed meanwhile"
     try:
         ask_for_no_pause(server.address)
+    except UnsupportedServer as error:  # names management_endpoint by itself
+        return Finding(WARN, str(error), "nothing is lost: backups go on, and plan again what Milvus removed meanwhile")
     except ServerError as error:
         return Finding(WARN, f"garbage collection cannot be paused: {error}", remedy)
     return Finding(PASS, f"garbage collection can be paused at {management_url(server.address)}")
@@ -214,10 +217,10 @@ def _denied(subject: Subject, asked: dict[str, dict[str, object]]) -> list[str]:
     return denied
 
 
-def _privileges(subject: Subject, denied: list[str], status: str, unless: str) -> Finding:
+def _privileges(subject: Subject, denied: list[str], status: str, doing: str, unless: str = "") -> Finding:
     if denied:
         return Finding(status, f"{_who(subject)} lacks the privilege for {', '.join(denied)}{unless}", _PRIVILEGES)
-    return Finding(PASS, f"{_who(subject)} may")
+    return Finding(PASS, f"{_who(subject)} may {doing}")
 
 
 def _who(subject: Subject) -> str:

@@ -158,6 +158,10 @@ def raise_for(found: Mapping[str, Any], fail_on: str) -> None:
     """
     wrong = [one for one in found["checks"] if one["status"] in FAIL_ON[fail_on]]
     if wrong:
-        some = "; ".join(f"{one['name']} {one['status']}: {one['message']}" for one in wrong[:5]) + ("; …" if len(wrong) > 5 else "")
+        some = "; ".join(map(_said, wrong[:5])) + ("; …" if len(wrong) > 5 else "")
         passing = found["retryable"] and all(one["status"] == FAIL for one in wrong)
         raise CheckFailed(f"{len(wrong)} of {len(found['checks'])} checks did not pass: {some}", retryable=passing)
+
+
+def _said(one: Mapping[str, Any]) -> str:
+    return f"{one['name']} {one['status']}: {one['message']}" + (f". Remedy: {one['remedy']}" if one["remedy"] else "")

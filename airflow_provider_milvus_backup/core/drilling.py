@@ -185,7 +185,7 @@ class _Drill:
         except BackupNotFound as error:
             among = f" (among those that name_pattern {options.name_pattern!r} fits)" if options.name_pattern else ""
             among += f" (without those that hold no data, made with {META_ONLY})" if len(entries) < len(catalog.entries) else ""
-            raise BackupNotFound(f"{error}{among}") from None
+            raise BackupNotFound(f"{error}, in {store.location}{among}") from None
         moment = f" of {entry.time.isoformat(timespec='seconds')}" if entry.time else ""
         self.watch.line(f"backup {entry.name!r}{moment} is drilled")
         return catalog, entry

@@ -144,17 +144,23 @@ class FreshnessReport:
     @property
     def message(self) -> str:
         """A sentence that says who is late and by how much."""
-        level = f" with level {self.policy.level!r}" if self.policy.level else ""
-        promised = f"backup{level} that is not older than {self.policy.max_age}"
+        span = self.policy.max_age
+        promised = f"backup of the last {span if isinstance(span, str) else report.duration(span.total_seconds())}{self._proven}"
         if wanting := self.wanting:
             named = "; ".join(map(str, wanting[:MAX_NAMED])) + (f"; and {len(wanting) - MAX_NAMED:,} more" if wanting[MAX_NAMED:] else "")
             return f"{len(wanting):,} of {report.counted(len(self.collections), 'collection')} without a {promised}: {named}"
         if not self.collections:
             return "there is no collection to judge"
         new = sum(one.status == NEW for one in self.collections)
-        told = f"; {new:,} of them were created since" if new else ""
+        told = f"; {new:,} without one, created since" if new else ""
         oldest = next((f"; the oldest: {one}" for one in self.collections if one.status == FRESH), "")
-        return f"{report.counted(len(self.collections), 'collection')} with a {promised}{told}{oldest}"
+        held = len(self.collections) - new
+        return f"{held:,} of {report.counted(len(self.collections), 'collection')} with a {promised}{told}{oldest}"
+
+    @property
+    def _proven(self) -> str:
+        level = self.policy.level
+        return "" if level is None else ", restored by a drill" if level == DRILL else f", verified at level {level!r}"
 
     def table(self) -> list[str]:
         """Return the lines of a table of what is late, missing or new."""

@@ -219,7 +219,7 @@ class RestoreRun:
                 self._submit(state)
         total = sum(job.rows for _, job in state.jobs())
         imported = sum(job.imported for _, job in state.jobs() if job.completed and not job.l0)
-        self.ends.reporter.progress(f"imported {imported:,} of {total:,} rows, {len(state.pending())} jobs running")
+        self.ends.reporter.progress(f"imported {imported:,} of {total:,} rows, {counted(len(state.pending()), 'job')} running")
         return state.imported
 
     def _see_to(self, state: RestoreState, failed: Sequence[tuple[Target, Job]]) -> None:

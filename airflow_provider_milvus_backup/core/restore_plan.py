@@ -11,6 +11,7 @@ from .capabilities import NEWEST, Capabilities, Capability, first_release, parse
 from .errors import BackupDamaged, ConfigError, UnsupportedFormat, UnsupportedServer
 from .jsonreader import Node
 from .names import CollectionName, parse_selection
+from .report import counted
 
 FAIL, REPLACE, APPEND = "fail", "replace", "append"
 IF_EXISTS = (FAIL, REPLACE, APPEND)
@@ -135,7 +136,10 @@ def check_objects(collection: meta.Collection, binlogs: str, there: Mapping[str,
             wrong.append(f"{key} ({'missing' if key not in there else f'{there[key]:,} bytes instead of {size:,}'})")
     if wrong:
         more = f" and {len(wrong) - 3:,} more" if len(wrong) > 3 else ""
-        raise BackupDamaged(f"{collection.name}: {len(wrong):,} objects are missing or have another size: {', '.join(wrong[:3])}{more}")
+        raise BackupDamaged(
+            f"{collection.name} cannot be restored: {counted(len(wrong), 'object')} of this backup missing or of another size. A "
+            f"verification says what of it still restores; restore that, or an older backup. Found: {', '.join(wrong[:3])}{more}"
+        )
     return strays
 
 

@@ -139,10 +139,12 @@ class Verification:
             return
         examples = "; ".join(str(finding) for finding in self.findings[:_TOLD])
         more = f"; and {len(self.findings) - _TOLD:,} more" if len(self.findings) > _TOLD else ""
-        segments = f" in segments {listed(self.damaged_segments)}" if self.damaged_segments else ""
+        ids = self.damaged_segments
+        segments = f" in segment{'' if len(ids) == 1 else 's'} {listed(ids)}" if ids else ""
+        # What to do comes first: keys are long.
         raise BackupDamaged(
-            f"backup {self.name!r} is damaged: {counted(len(self.findings), 'finding')}{segments}: {examples}{more}. "
-            f"{self.still_restores()}"
+            f"backup {self.name!r} is damaged: {counted(len(self.findings), 'finding')}{segments}. {self.still_restores()}. "
+            f"Found: {examples}{more}"
         )
 
     def still_restores(self) -> str:

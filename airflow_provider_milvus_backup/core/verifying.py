@@ -246,7 +246,7 @@ class _Run:
             if key.startswith(("binlogs/", "bundle/")):
                 found.objects += 1
                 found.bytes += item.size
-                self.reporter.progress(f"compared {found.objects:,} objects")
+                self.reporter.progress(f"compared {counted(found.objects, 'object')}")
                 self.store.patience.check("a backup was verified; nothing of the result is kept, verify again")
                 yield item._replace(key=key)
 

@@ -68,8 +68,12 @@ class BackupProving:
         """Return the name of the backup that is meant; one that is named is not looked for among the others."""
         from airflow_provider_milvus_backup.core.catalog import read_catalog
         from airflow_provider_milvus_backup.core.choosing import LATEST, check_choice, choose
+        from airflow_provider_milvus_backup.core.errors import BackupNotFound
 
         if check_choice(which) != LATEST and ":" not in which:
             return which
         catalog = read_catalog(store)
-        return choose(catalog.entries, which, catalog.now, random.SystemRandom()).name
+        try:
+            return choose(catalog.entries, which, catalog.now, random.SystemRandom()).name
+        except BackupNotFound as error:
+            raise BackupNotFound(f"{error}, in {store.location}") from None

@@ -194,6 +194,13 @@ def test_what_makes_a_preflight_fail(found: list[str], fail_on: str, raised: str
     assert error.value.retryable is False
 
 
+def test_the_error_of_a_preflight_has_the_remedy_too() -> None:
+    lines = ran(Check("a", fails(ServerUnreachable("away")), remedy="look whether it runs"), Check("b", finds(FAIL)))
+    with pytest.raises(CheckFailed) as error:
+        raise_for(result(lines), FAIL)
+    assert str(error.value) == "2 of 2 checks did not pass: a FAIL: away. Remedy: look whether it runs; b FAIL: seen"
+
+
 def test_a_warning_among_what_may_pass_makes_a_retry_useless_where_warnings_count() -> None:
     found = result(ran(Check("a", fails(ServerUnreachable("away"))), Check("b", finds(WARN))))
     for fail_on, retryable in ((FAIL, True), (WARN, False)):

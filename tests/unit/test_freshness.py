@@ -92,7 +92,7 @@ def test_every_collection_has_its_own_newest_backup() -> None:
     }
     assert [one.name for one in report.collections] == ["other.never", "other.old", DOCS, TAGS], "the worst is first"
     assert report.message == (
-        "3 of 4 collections without a backup that is not older than 26h: other.never: no backup that counts holds it; "
+        "3 of 4 collections without a backup of the last 26h: other.never: no backup that counts holds it; "
         "other.old: 90 h 00 min old in 'c', 64 h 00 min late; default.docs: 40 h 00 min old in 'a', 14 h 00 min late"
     )
 
@@ -196,7 +196,7 @@ def test_a_level_counts_what_was_verified_as_deeply_as_a_whole_and_was_found_wel
 @pytest.mark.parametrize("level", [level for level in LEVELS if level != "drill"])
 def test_what_was_not_verified_is_late_behind_what_was(level: str) -> None:
     report = judged([entry("new", 1), entry("verified", 30, verified=WHOLE)], level=level)
-    assert f"without a backup with level '{level}' that is not older than 26h" in report.message
+    assert f"without a backup of the last 26h, verified at level '{level}'" in report.message
     assert "old in 'verified', 4 h 00 min late ('new' does not count: it was not verified)" in report.message
 
 
