@@ -293,6 +293,6 @@ def _told(found: Verification) -> Iterator[str]:
     opened = f", {counted(found.segments, 'segment')} opened" if found.level == BINLOGS else ""
     verdict = "nothing is wrong" if found.ok else counted(len(found.findings), "finding")
     yield f"verified backup {found.name!r} at level {found.level}{read}{opened}, in {duration(found.seconds)}: {verdict}"
-    yield from (f"  {finding}" for finding in found.findings[:20])
+    yield from (f"  {finding.kind:10}{finding}" for finding in found.findings[:20])
     if len(found.findings) > 20:
         yield f"  and {len(found.findings) - 20:,} more"

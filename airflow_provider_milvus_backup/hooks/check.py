@@ -49,14 +49,13 @@ class BackupCheck:
         from airflow_provider_milvus_backup.core import preflight
         from airflow_provider_milvus_backup.core.patience import Patience
 
-        reporter = self._reporter()
-        with reporter.phase("Check"):
-            return preflight.check(
-                self.settings,
-                reporter,
-                Patience(self._stop, timeout),
-                collections,
-                include_restore=include_restore,
-                include_rbac=include_rbac,
-                skip=skip,
-            )
+        # No phase of a log: Airflow would fold the lines away, and they are all that there is to read.
+        return preflight.check(
+            self.settings,
+            self._reporter(),
+            Patience(self._stop, timeout),
+            collections,
+            include_restore=include_restore,
+            include_rbac=include_rbac,
+            skip=skip,
+        )
