@@ -24,7 +24,6 @@ from airflow_provider_milvus_backup.core.errors import (
 )
 from airflow_provider_milvus_backup.core.lease import Lease, Owner
 from airflow_provider_milvus_backup.core.names import CollectionName
-from airflow_provider_milvus_backup.core.patience import Patience
 from airflow_provider_milvus_backup.core.reader import read_backup
 from airflow_provider_milvus_backup.core.report import Reporter
 from airflow_provider_milvus_backup.core.store import ObjectStore, StoredObject
@@ -224,6 +223,7 @@ def test_a_replaced_backup_that_is_being_restored_keeps_its_objects(a: Cluster) 
     before = set(listing(a.s3, A_BUCKET, "backup/read/binlogs/"))
     reader = Lease(ObjectStore(a.backups), layout.lease_key("backup", "read", "0123456789abcdef"), STRANGER, "restore", Reporter(a.log))
     reader.take()
+    reader.renew(3600)  # nobody does so later, and it must not run out meanwhile
     a.client().delete("resumed", ids=[30])
     a.backup("read", "resumed", if_exists="replace", owner=STRANGER)
     assert before <= set(listing(a.s3, A_BUCKET, "backup/read/binlogs/"))
@@ -261,7 +261,8 @@ def test_two_writers_at_once_are_kept_apart_and_the_dead_one_is_taken_over(a: Cl
     held = Lease(store, key, STRANGER, "write backup 'leased'", Reporter(a.log))
     held.holding = replace(held.holding, host="elsewhere")
     held.take()
-    message = r"dag/other run/task/-1, try 1 \(process \d+ on .*\) is about to write .* its lease ends in (1 min 00 s|5\d s)"
+    held.renew(3600)
+    message = r"dag/other run/task/-1, try 1 \(process \d+ on .*\) is about to write .* its lease ends in (1 h 00 min|5\d min \d\d s)"
     with pytest.raises(BackupInUse, match=message):
         a.backup("leased", "resumed", owner=TASK)
     held.renew(0.5)
@@ -293,8 +294,13 @@ def test_a_run_that_lost_its_lease_does_not_commit(a: Cluster, monkeypatch: pyte
 
 
 def test_a_timeout_says_what_was_going_on_and_the_retry_finishes(a: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = BackupRun.open(a.settings, Reporter(a.log), Patience(timeout=3), TASK)
-    monkeypatch.setattr(type(run.server), "flush_done", lambda *_: False)
+    run = BackupRun.open(a.settings, Reporter(a.log), owner=TASK)
+
+    def not_yet(*_: Any) -> bool:
+        run.patience.deadline = 0.0
+        return False
+
+    monkeypatch.setattr(type(run.server), "flush_done", not_yet)
     with pytest.raises(WaitTimeout, match=r"out of time while Milvus was flushing default.resumed; a retry begins with the flush again"):
         run.backup("timed_out", "resumed")
     run.server.close()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_milvus_backup.core.names import CollectionName
+from airflow_provider_milvus_backup.core.restore_plan import RestoreOptions
 from tests.integration import data
 from tests.integration.clusters import Cluster
 from tests.integration.conftest import Zoo
@@ -163,8 +164,7 @@ def test_each_of_several_backups_restores_its_own_moment(a: Cluster) -> None:
         a.client().delete("moments", ids=list(range(10)))
         shape.insert(a.client(), range(30, 50))
     targets = [CollectionName("default", f"moments_{moment}") for moment in moments]
-    for moment in moments:
-        a.restore(moment, suffix=f"_{moment}")
+    a.restore_all({moment: RestoreOptions(suffix=f"_{moment}") for moment in moments})
     assert [a.contents(target, load=False) for target in targets] == list(moments.values())
     assert [data.count(moment) for moment in moments.values()] == [30, 40]
     a.drop(shape.name, *targets)

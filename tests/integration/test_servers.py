@@ -90,7 +90,7 @@ def test_no_server_outlives_a_parent_that_is_killed(tmp_path: Path) -> None:
         time.sleep(1)  # the thread that asked for the server has ended meanwhile, and the server has not
         assert running(pid)
         parent.kill()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while running(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not running(pid)
@@ -114,7 +114,7 @@ def test_milvus_starts_elsewhere_when_a_port_was_taken_meanwhile(tmp_path: Path,
 
         monkeypatch.setattr(servers, "_free_ports", choose)
         with servers.milvus_server(tmp_path / "milvus", s3) as milvus:
-            assert len(choices) == 2
+            assert len(choices) >= 2  # somebody else may take a port as well
             assert squatted not in (milvus.port, milvus.metrics_port)
 
 
