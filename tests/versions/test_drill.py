@@ -29,14 +29,15 @@ from tests.contract import shapes
 from tests.contract.jobs import Fate
 from tests.contract.profiles import PROFILES
 
-from .restoring import NAME, deletes, segments
+from .restoring import DESCRIBE, NAME, deletes, segments
 from .test_fidelity_schema import fill
 from .worlds import World
 
 
-def drilled(target: World, source: World | None = None, *, timeout: float = 60, **options: Any) -> dict[str, Any]:
+def drilled(target: World, source: World | None = None, *, patience: Patience | None = None, **options: Any) -> dict[str, Any]:
     settings = replace(target.settings, backup_storage=(source or target).settings.backup_storage)
-    return drill(settings, DrillOptions(**options), Owner("d/r/t/-1"), Reporter(target.log), Patience(timeout=timeout), poll_interval=0.05)
+    patience = patience or Patience(timeout=250)
+    return drill(settings, DrillOptions(**options), Owner("d/r/t/-1"), Reporter(target.log), patience, poll_interval=0.05)
 
 
 def left(world: World) -> tuple[set[str], list[str]]:
@@ -197,8 +198,10 @@ def test_what_imports_keep_from_being_dropped_is_dropped_by_the_next_drill(
     before = left(world)
     monkeypatch.setattr(undoing, "GRACE", 0.1)
     world.model.fates.append(Fate(hang="Importing"))
+    patience = Patience()
+    world.at(DESCRIBE, lambda: setattr(patience, "deadline", 0.0))
     with pytest.raises(WaitTimeout, match="What was created is dropped again"):
-        drilled(world, database="elsewhere", timeout=4)
+        drilled(world, database="elsewhere", patience=patience)
     assert "elsewhere" in world.model.databases
     assert world.said("The next drill of this task sees to it")
     assert "drill.json" not in " ".join(world.keys("backup/nightly/provider"))

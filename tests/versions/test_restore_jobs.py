@@ -49,16 +49,18 @@ def release(world: World, ids: list[int]) -> None:
 # ---- many segments per job -----------------------------------------------------------------------------------------------------------
 
 
-def test_600_segments_make_3_jobs_and_few_requests(milvus: Callable[..., World]) -> None:
+def test_many_segments_make_few_jobs_and_few_requests(milvus: Callable[..., World], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert RestDoor.per_job == 256
+    monkeypatch.setattr(RestDoor, "per_job", 64)  # the same with a quarter of the objects
     world = milvus("2.6.4")
-    rows = segments(world, 600, per_segment=1)
+    rows = segments(world, 150, per_segment=1)
     world.backup()
     before = world.server.requests.copy()
     world.restore(suffix="_back")
     made = world.server.requests - before
     assert world.model.rows(BACK) == rows
-    assert [len(body["files"]) for body in creates(world)] == [256, 256, 88]
-    assert len({path for body in creates(world) for paths in body["files"] for path in paths}) == 600
+    assert [len(body["files"]) for body in creates(world)] == [64, 64, 22]
+    assert len({path for body in creates(world) for paths in body["files"] for path in paths}) == 150
     # One list finds out whether REST answers, one whether an earlier try has submitted jobs, and two before staged things are removed.
     assert made[CREATE] == 3
     assert made[LIST] <= 4
