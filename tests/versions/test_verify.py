@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_milvus_backup.core import committing
 from airflow_provider_milvus_backup.core.catalog import read_catalog
-from airflow_provider_milvus_backup.core.errors import BackupDamaged
+from airflow_provider_milvus_backup.core.errors import BackupDamaged, BackupInUse
 from airflow_provider_milvus_backup.core.lease import Owner
 from airflow_provider_milvus_backup.core.manifest import Manifest, from_json
 from airflow_provider_milvus_backup.core.meta import SNAPSHOT
@@ -113,20 +113,29 @@ def test_a_backup_whose_replacement_died_before_its_commit_is_compared_with_what
     world = milvus("2.4.24")
     deletes(world)
     world.backup()
+    old = manifest(world).backup_id
     world.model.insert(NAME, [shapes.row(500)])
+    swap = ObjectStore.swap
 
     def dies(*_: object) -> None:
         raise RuntimeError("killed")
 
-    with monkeypatch.context() as patched:
-        patched.setattr(committing, "committed", dies)
-        with pytest.raises(RuntimeError):
-            world.backup(if_exists="replace")
-    # Its meta is the new one's already; only the commit mark is still the old one's.
-    with pytest.raises(BackupDamaged, match="is damaged"):
-        found(world).check()
+    def dies_at_the_mark(store: ObjectStore, key: str, content: bytes, etag: str) -> str:
+        return dies() or "" if key.endswith("/backup_meta.json") else swap(store, key, content, etag)
+
+    for place, name, death in ((committing, "committed", dies), (ObjectStore, "swap", dies_at_the_mark)):
+        left = found(world)
+        assert (left.ok, left.backup_id) == (True, old)
+        with monkeypatch.context() as patched:
+            patched.setattr(place, name, death)
+            with pytest.raises(RuntimeError):
+                world.backup(if_exists="replace")
+    # By now its meta is the new one's; only the commit mark is still the old one's.
+    with pytest.raises(BackupInUse, match=r"was replaced by .* but for the commit mark.* run that backup again"):
+        found(world)
     world.backup(if_exists="replace")
     assert found(world).ok
+    assert manifest(world).backup_id != old
 
 
 def test_damage_names_the_segment_and_what_still_restores(milvus: Milvus) -> None:
@@ -141,7 +150,7 @@ def test_damage_names_the_segment_and_what_still_restores(milvus: Milvus) -> Non
     result = found(world)
     assert (result.damaged_segments, result.ok) == ([segment], False)
     assert [str(damage.collection) for damage in result.damage] + result.intact == ["default.docs", "default.other"]
-    with pytest.raises(BackupDamaged, match=rf"in segments {segment}: {key}: has .* default\.docs: 1 of .* restored: default\.other"):
+    with pytest.raises(BackupDamaged, match=rf"in segment {segment}\. .* default\.docs: 1 of .* restored: default\.other\. .*{key}: has "):
         result.check()
     stored = json.loads(world.read("backup/nightly/provider/verified.json"))
     assert (stored["ok"], stored["damaged_segments"], stored["findings"][0]["kind"]) == (False, [segment], "size")
