@@ -126,7 +126,7 @@ RESTORES = [
         "restore in place",
         [
             ("the first job is submitted from the bucket", Point("Import")),
-            ("Milvus is asked for a job in the bucket", Point("GetImportState", number=3)),
+            ("Milvus is asked for the second job in the bucket", Point("GetImportState", number=2)),
             ("the collection in the bucket gets its name", Point("RenameCollection")),
         ],
         load="never",

@@ -63,7 +63,7 @@ class Gate:
             if here:
                 self.reached.set()
         if here:
-            assert self.opened.wait(120), f"nobody opened the gate at {self.point}"
+            assert self.opened.wait(600), f"nobody opened the gate at {self.point}"
 
 
 @dataclass
@@ -106,7 +106,7 @@ class Ends:
     @contextmanager
     def restoring(self, settings: Settings | None = None) -> Iterator[Callable[[], dict[str, Any]]]:
         """Start a restore; yields what ends it."""
-        run = RestoreRun.open(settings or self.world.settings, Reporter(self.world.log), Patience(timeout=100), resumable=True)
+        run = RestoreRun.open(settings or self.world.settings, Reporter(self.world.log), Patience(timeout=1200), resumable=True)
         try:
             state = run.start("nightly", "racing", RestoreOptions(suffix="_back"))
 
@@ -131,12 +131,12 @@ class Ends:
             future = self.pool.submit(action, self.settings(proxy.endpoint_url))
             future.add_done_callback(lambda _: gate.reached.set())
             try:
-                assert gate.reached.wait(120)
+                assert gate.reached.wait(600)
                 assert not future.done(), f"{point} never came: {future.exception() or future.result()}"
                 yield future
             finally:
                 gate.opened.set()
-                future.exception(120)
+                future.exception(600)
 
     # ---- what is true --------------------------------------------------------------------------------------------------------------
 
