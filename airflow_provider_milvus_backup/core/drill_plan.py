@@ -13,6 +13,7 @@ from .drill_checks import CountCheck, SearchCheck, checked_names, parse_checks
 from .errors import ConfigError
 from .likeness import without_index
 from .names import CollectionName, parse_selection, select, targets
+from .patience import is_seconds
 from .restore_plan import ALWAYS, LOAD, NEVER, RestoreOptions, partitions_to_load
 
 
@@ -138,11 +139,6 @@ def plan(options: DrillOptions, backup: meta.Backup, database: str, rng: random.
         load,
         unloaded,
     )
-
-
-def is_seconds(value: object) -> bool:
-    """Return whether a value is a number above 0."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
 
 
 def sample(names: Sequence[CollectionName], count: int, always: Sequence[CollectionName], rng: random.Random) -> list[CollectionName]:

@@ -25,14 +25,13 @@ from .catalog_entry import DRILLED_FILE, CatalogEntry
 from .choosing import choose, gone
 from .drill_checks import CheckResult, CountCheck
 from .drill_cleaning import DrillStates, clean, clean_earlier, close
-from .drill_plan import DrillOptions, DrillPlan, is_seconds
+from .drill_plan import DrillOptions, DrillPlan
 from .drill_report import DrillReport
 from .ends import Ends
 from .errors import (
     BackupDamaged,
     BackupInUse,
     BackupNotFound,
-    ConfigError,
     DrillFailed,
     ImportFailed,
     MilvusBackupError,
@@ -42,6 +41,7 @@ from .errors import (
     StorageError,
     TargetExists,
 )
+from .imports import check_poll_interval
 from .lease import Owner
 from .likeness import index_differences, may_expire, partition_differences, schema_differences
 from .names import check_restore_id, restore_id
@@ -119,8 +119,7 @@ def drill(
     :raises TargetExists: somebody has a collection of the target's name
     """
     options.check()
-    if not is_seconds(poll_interval):
-        raise ConfigError(f"poll_interval {poll_interval!r} is not a number of seconds above 0")
+    check_poll_interval(poll_interval)
     identity = check_restore_id(drill_id or restore_id(("drill", options.suffix, options.database or ""), uuid.uuid4().hex))
     with reporter.phase("Clean up after earlier drills"):
         clean_earlier(settings, reporter, patience, owner, identity)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 from . import layout, targets, undoing
 from .binlog import count_rows
 from .ends import Ends
-from .errors import ImportFailed, RowsMissing
+from .errors import ImportFailed, RowsMissing, ServerError
 from .names import CollectionName, replaced_name
 from .rbac_transfer import restore_rbac
 from .reader import read_backup
@@ -16,6 +17,9 @@ from .restore_plan import REPLACE, RestoreOptions
 from .restore_state import Job, RestoreState, Target
 from .state_store import StateStore
 from .submitting import known_jobs
+
+#: Looks in a row, some seconds, at a collection that is neither loaded nor loading, after which Milvus is taken to have given it up.
+IDLE_LOOKS = 10
 
 
 def finish(ends: Ends, states: StateStore, state: RestoreState) -> float:
@@ -110,15 +114,29 @@ def count_deletes(ends: Ends, job: Job) -> int:
 
 
 def load(ends: Ends, waiting: Sequence[Target]) -> None:
-    """Load what is to be loaded of these targets, and return when it is; nothing has its name before."""
+    """Load what is to be loaded of these targets, and return when it is; nothing has its name before.
+
+    :raises ServerError: Milvus has given up loading one (2.3: after ``queryCoord.loadTimeoutSeconds``, 600 by default)
+    """
     loading = [target for target in waiting if target.refresh or target.load != []]
     for target in loading:
         if target.refresh:
             ends.server.load(_now(ends, target), refresh=True)
         else:
             ends.server.load(_now(ends, target), partitions=target.load)
-    pause = 0.1
-    while loading := [target for target in loading if not _is_loaded(ends, target)]:
+    pause, idle = 0.1, Counter[CollectionName]()
+    while True:
+        states = {target.building: _load_state(ends, target) for target in loading}
+        loading = [target for target in loading if states[target.building] != "Loaded"]
+        if not loading:
+            return
+        for target in loading:
+            idle[target.building] = idle[target.building] + 1 if states[target.building] == "NotLoad" else 0
+            if idle[target.building] >= IDLE_LOOKS:
+                raise ServerError(
+                    f"Milvus has given up loading {target.name}, whose rows are all imported; do its query nodes have the memory? "
+                    "Its logs say why"
+                )
         names = ", ".join(str(target.name) for target in loading[:5])
         ends.patience.pause(pause, f"Milvus was loading {names}; all rows are imported, and a retry goes on from here")
         ends.reporter.progress(f"waiting for Milvus to load {names}")
@@ -130,7 +148,8 @@ def _now(ends: Ends, target: Target) -> CollectionName:
     return target.name if ends.server.collection_id(target.name) == target.collection_id else target.building
 
 
-def _is_loaded(ends: Ends, target: Target) -> bool:
-    # A collection that is told to refresh stays loaded meanwhile, and its new rows are not found yet.
+def _load_state(ends: Ends, target: Target) -> str:
     name = _now(ends, target)
-    return ends.server.refreshed(name) if target.refresh else ends.server.load_state(name) == "Loaded"
+    if target.refresh:  # it stays loaded meanwhile, and its new rows are not found yet
+        return "Loaded" if ends.server.refreshed(name) else "Loading"
+    return ends.server.load_state(name)

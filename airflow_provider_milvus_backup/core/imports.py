@@ -12,7 +12,8 @@ from enum import Enum
 from typing import Any
 
 from .capabilities import Capabilities, Capability
-from .errors import ServerError
+from .errors import ConfigError, ServerError
+from .patience import is_seconds
 
 #: The option by which a job is found again. Milvus ignores what it does not know, and before 2.4 shows it in ListImportTasks.
 TAG = "restore_job"
@@ -36,6 +37,12 @@ def options(capabilities: Capabilities, *, l0: bool, storage_version: int, end_t
     if end_ts:
         given["end_ts"] = str(end_ts if capabilities.has(Capability.HYBRID_END_TS) else (end_ts >> 18) + 1)
     return given if capabilities.has(Capability.IMPORT_V2) else {**given, TAG: tag}
+
+
+def check_poll_interval(value: object) -> None:
+    """Raise ConfigError unless this is a number of seconds above 0."""
+    if not is_seconds(value):
+        raise ConfigError(f"poll_interval {value!r} is not a number of seconds above 0")
 
 
 def full(error: ServerError) -> bool:

@@ -64,6 +64,11 @@ class Patience:
             self.stop.wait(min(left, _LOOK))
 
 
+def is_seconds(value: object) -> bool:
+    """Return whether a value is a number above 0."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+
+
 class Backoff:
     """Pauses between attempts at the same request: jittered, doubling up to ten seconds, inside a budget.
 

@@ -72,14 +72,17 @@ class RestoreOptions:
 
     def check(self) -> None:
         """Raise ConfigError for values that cannot be used or exclude each other."""
+        for one in fields(self):
+            if isinstance(one.default, bool) and not isinstance(value := getattr(self, one.name), bool):  # a text is true, whatever it says
+                raise ConfigError(f"{one.name} {value!r} is neither True nor False; it is not a template")
         if self.if_exists not in IF_EXISTS:
             raise ConfigError(f"if_exists {self.if_exists!r} is not one of {', '.join(IF_EXISTS)}")
         if self.load not in LOAD:
             raise ConfigError(f"load {self.load!r} is not one of {', '.join(LOAD)}")
         if self.load == ALWAYS and not self.restore_indexes:
             raise ConfigError("load 'always' needs restore_indexes: Milvus loads no collection whose vectors have no index")
-        if self.max_shards is not None and self.max_shards < 1:
-            raise ConfigError(f"max_shards {self.max_shards} is less than 1")
+        if self.max_shards is not None and (type(self.max_shards) is not int or self.max_shards < 1):
+            raise ConfigError(f"max_shards {self.max_shards!r} is not a number of shards; give 1 or more, or leave it out")
 
 
 def check_server(
@@ -137,8 +140,8 @@ def check_objects(collection: meta.Collection, binlogs: str, there: Mapping[str,
     if wrong:
         more = f" and {len(wrong) - 3:,} more" if len(wrong) > 3 else ""
         raise BackupDamaged(
-            f"{collection.name} cannot be restored: {counted(len(wrong), 'object')} of this backup missing or of another size. A "
-            f"verification says what of it still restores; restore that, or an older backup. Found: {', '.join(wrong[:3])}{more}"
+            f"{collection.name} cannot be restored: {counted(len(wrong), 'object')} of this backup {'is' if len(wrong) == 1 else 'are'} missing "
+            f"or of another size. A verification says what of it still restores; restore that, or an older backup. Found: {', '.join(wrong[:3])}{more}"
         )
     return strays
 

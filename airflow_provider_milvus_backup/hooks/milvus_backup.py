@@ -270,6 +270,9 @@ class MilvusBackupHook(BackupCatalog, BackupCheck, BackupFreshness, BackupProvin
         :param poll_interval: longest pause between two looks at the import jobs, in seconds
         :param options: as in :class:`~airflow_provider_milvus_backup.core.restore_plan.RestoreOptions`
         """
+        from airflow_provider_milvus_backup.core.imports import check_poll_interval
+
+        check_poll_interval(poll_interval)
         with self._restore_run(timeout, resumable=restore_id is not None) as run:
             state = self._start(run, backup_name, restore_id, options)
             run.wait(state, poll_interval)

@@ -107,10 +107,12 @@ class MilvusRestoreOperator(MilvusBaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create, submit and, unless told otherwise, wait and finish; a retry goes on where the try before it stopped."""
+        from airflow_provider_milvus_backup.core.imports import check_poll_interval
         from airflow_provider_milvus_backup.core.names import restore_id
 
         dag_id, run_id, task_id, map_index = task_identity(context)
         with fail_without_retry():
+            check_poll_interval(self.poll_interval)
             self.take_up(context)
             state = self.hook.start_restore(
                 self.backup_name,

@@ -130,7 +130,10 @@ def test_a_selection_must_pick_something(a: Cluster, collections: Any, parts: li
         ({"suffix": "_bak", "if_exists": "overwrite"}, ["if_exists 'overwrite' is not one of fail, replace, append"]),
         ({"suffix": "_bak", "load": "sometimes"}, ["load 'sometimes' is not one of"]),
         ({"suffix": "_bak", "load": "always", "restore_indexes": False}, ["load 'always' needs restore_indexes"]),
-        ({"suffix": "_bak", "max_shards": 0}, ["max_shards 0 is less than 1"]),
+        ({"suffix": "_bak", "max_shards": 0}, ["max_shards 0 is not a number of shards; give 1 or more"]),
+        ({"suffix": "_bak", "max_shards": "2"}, ["max_shards '2' is not a number of shards"]),
+        ({"suffix": "_bak", "allow_downgrade": "False"}, ["allow_downgrade 'False' is neither True nor False"]),
+        ({"suffix": "_bak", "meta_only": None}, ["meta_only None is neither True nor False"]),
     ],
     ids=str,
 )
@@ -305,5 +308,5 @@ def test_every_data_object_must_be_there(
     copied(a, name, one)
     # For a store behind another name Milvus's bucket is another place, and everything would have to be staged.
     settings = replace(a.settings, backup_storage=replace(a.backups, endpoint_url=s3.endpoint_url.replace("127.0.0.1", "localhost")))
-    with refused(a, BackupDamaged, "default.bad_input: 1 objects", damaged[0].rpartition("/")[2], problem):
+    with refused(a, BackupDamaged, "default.bad_input cannot be restored: 1 object", damaged[0].rpartition("/")[2], problem):
         a.restore(name, settings=settings if staged else a.settings, suffix="_bak")

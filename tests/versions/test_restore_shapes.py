@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_milvus_backup.core import finishing
+from airflow_provider_milvus_backup.core.errors import ServerError
+from airflow_provider_milvus_backup.core.restore_plan import RestoreOptions
 from tests.contract import shapes
 from tests.contract.profiles import PROFILES
 
-from .restoring import BACK, NAME, creates, deletes, once_each
+from .restoring import BACK, NAME, RESTORE_ID, creates, deletes, once_each, restoring, segments
 from .worlds import World
 
 LINES = ["2.4.5", "2.5.10", "2.6.20", "3.0.1"]
@@ -123,3 +126,22 @@ def test_a_collection_is_replaced_when_the_restored_one_is_complete(milvus: Call
     assert world.model.rows(NAME) == rows
     assert world.model.collection(NAME).id != old
     assert [*world.model.databases["default"].collections] == ["docs"]
+
+
+def test_a_collection_that_milvus_gives_up_loading_is_named_and_a_further_try_loads_it(
+    milvus: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finishing, "IDLE_LOOKS", 2)
+    world = milvus("2.6.4")
+    segments(world, 1, indexes=True)
+    world.backup()
+    with monkeypatch.context() as patch, restoring(world) as run:
+        patch.setattr(world.model, "load", lambda *_: None)
+        state = run.start("nightly", RESTORE_ID, RestoreOptions(suffix="_back", load="always"))
+        run.wait(state, 0.1)
+        with pytest.raises(ServerError, match=r"^Milvus has given up loading default\.docs_back, whose rows are all imported"):
+            run.finish(state)
+    with restoring(world) as run:
+        state = run.start("nightly", RESTORE_ID, RestoreOptions(suffix="_back", load="always"))
+        assert run.finish(state)["collections"]
+    assert world.model.collection(BACK).loaded
