@@ -78,10 +78,12 @@ def test_a_retry_where_rest_is_gone_says_so_and_goes_on_when_it_is_back(
     world = milvus(replace(PROFILES["2.6.4"], max_jobs=1))
     rows = segments(world, 6)
     world.backup()
+    world.model.phase_seconds = 3600.0  # none ends by itself and makes room for the next
     with restoring(world) as run:
         state = run.start("nightly", RESTORE_ID, OPTIONS)
         assert len(state.pending()) == 1
     world.model.finish_jobs()
+    world.model.phase_seconds = 0.01
     with grpc_only(world) as number:
         gone = replace(world.settings, milvus=replace(world.settings.milvus, port=number))
         with restoring(world, settings=gone) as run:
