@@ -140,8 +140,9 @@ def check_objects(collection: meta.Collection, binlogs: str, there: Mapping[str,
     if wrong:
         more = f" and {len(wrong) - 3:,} more" if len(wrong) > 3 else ""
         raise BackupDamaged(
-            f"{collection.name} cannot be restored: {counted(len(wrong), 'object')} of this backup {'is' if len(wrong) == 1 else 'are'} missing "
-            f"or of another size. A verification says what of it still restores; restore that, or an older backup. Found: {', '.join(wrong[:3])}{more}"
+            f"{collection.name} cannot be restored: {counted(len(wrong), 'object')} of this backup {'is' if len(wrong) == 1 else 'are'} "
+            "missing or of another size. A verification says what of it still restores; restore that, or an older backup. "
+            f"Found: {', '.join(wrong[:3])}{more}"
         )
     return strays
 
