@@ -268,6 +268,8 @@ def _is_left_over(store: ObjectStore, name: str, files: Mapping[str, File], cont
     """Return whether what is there, without a file that says whose it is, is of a backup all the same; another program may have left it."""
     if is_backup((), _read(store, name, files, *(OWN.keys() - contents.keys()))):
         return True
+    if not WRITTEN & files.keys():
+        return False  # the data was listed with the files
     directory = layout.backup_dir(store.location.root_path, name)
     data = (item.key[len(directory) :] for part in ("binlogs", "bundle") for item in store.objects(f"{directory}{part}/"))
     return is_backup(islice(data, _ENOUGH), {})
