@@ -21,9 +21,7 @@ from airflow_provider_milvus_backup.core.errors import (
 )
 from airflow_provider_milvus_backup.core.lease import Lease, in_use
 from airflow_provider_milvus_backup.core.pacing import Pace
-from airflow_provider_milvus_backup.core.reader import read_backup
 from airflow_provider_milvus_backup.core.report import Reporter
-from airflow_provider_milvus_backup.core.store import ObjectStore
 from airflow_provider_milvus_backup.core.verification import BINLOGS, CHECKSUMS, LEVELS, OBJECTS
 from benchmarks.collection import BACKUPS
 from benchmarks.slow_s3 import Answer
@@ -396,10 +394,3 @@ def test_a_backup_that_is_not_there_or_not_complete_is_not_found_and_no_lease_ma
         with pytest.raises(BackupNotFound, match="'nightly' does not exist"):
             verified(store)
         assert served.keys == before
-
-
-def test_a_verified_backup_is_read_as_before() -> None:
-    with serving() as (store, _):
-        verified(store, BINLOGS)
-        assert isinstance(store, ObjectStore)
-        assert [collection.collection_id for collection in read_backup(store, NAME).collections] == [10, 20]

@@ -10,9 +10,8 @@ import pytest
 from airflow_provider_milvus_backup.core import manifest as manifests
 from airflow_provider_milvus_backup.core import raw_schema
 from airflow_provider_milvus_backup.core.digests import PartsMd5
-from airflow_provider_milvus_backup.core.errors import (
-    BackupDamaged,
-)
+from airflow_provider_milvus_backup.core.errors import BackupDamaged
+from airflow_provider_milvus_backup.core.reader import read_backup
 from airflow_provider_milvus_backup.core.verification import BINLOGS, CHECKSUMS, LEVELS, OBJECTS
 from benchmarks.collection import BACKUPS
 from tests.unit.test_lease import Lines
@@ -253,3 +252,9 @@ def test_the_checksum_of_a_store_proves_what_its_etags_of_parts_do_not() -> None
         served.rot(KEY)
         (finding,) = verified(store, CHECKSUMS).findings
         assert (finding.kind, finding.key, "crc64nvme" in finding.detail) == ("content", KEY, True)
+
+
+def test_a_verified_backup_is_read_as_before() -> None:
+    with serving() as (store, _):
+        verified(store, BINLOGS)
+        assert [collection.collection_id for collection in read_backup(store, NAME).collections] == [10, 20]

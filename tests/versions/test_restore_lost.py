@@ -14,10 +14,9 @@ from airflow_provider_milvus_backup.core.errors import ImportFailed, RestoreErro
 from airflow_provider_milvus_backup.core.restore import RestoreRun
 from airflow_provider_milvus_backup.core.restore_plan import RestoreOptions
 from airflow_provider_milvus_backup.core.restore_state import RestoreState
-from tests.contract import shapes
-from tests.contract.jobs import COMPLETED, FAILED, Fate
+from tests.contract.jobs import COMPLETED, Fate
 
-from .restoring import BACK, NAME, RESTORE_ID, creates, deletes, jobs, once_each, restoring, segments
+from .restoring import BACK, RESTORE_ID, creates, deletes, jobs, once_each, restoring, segments
 from .worlds import World
 
 OPTIONS = RestoreOptions(suffix="_back")
@@ -335,74 +334,3 @@ def test_appending_without_a_record_says_what_to_do_and_imports_nothing_again(mi
         world.restore(suffix="_back", if_exists="append")
     assert len(creates(world)) == made + 1
     assert set(world.model.copies(BACK).values()) == {2}
-
-
-# ---- jobs that fail ------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("append", [False, True])
-def test_a_job_that_failed_for_a_passing_reason_is_submitted_again(milvus: Callable[..., World], append: bool) -> None:
-    world = milvus("2.6.4")
-    rows = segments(world, 2)
-    world.backup()
-    if append:
-        world.model.create_collection(BACK, shapes.schema(BACK[1]))
-    world.model.fates.extend([Fate(), Fate(fail="rpc error: code = DeadlineExceeded desc = context deadline exceeded")])
-    world.restore(suffix="_back", if_exists="append" if append else "fail")
-    assert world.model.rows(BACK) == rows
-    assert once_each(world)
-    assert [job.state for job in jobs(world)] == [COMPLETED, FAILED, COMPLETED]
-    assert world.said("failed (rpc error: code = DeadlineExceeded desc = context deadline exceeded); it is submitted again")
-
-
-def test_a_job_that_fails_for_good_ends_the_restore_with_its_reason_and_leaves_nothing(milvus: Callable[..., World]) -> None:
-    world = milvus("2.6.4")
-    segments(world, 2)
-    world.backup()
-    world.model.fates.append(Fate(fail="vector dimension 8 is not equal to schema dimension 16"))
-    with pytest.raises(ImportFailed, match=r"vector dimension 8 is not equal to schema dimension 16 \(files: .*insert_log") as failed:
-        world.restore(suffix="_back")
-    assert "What this restore had created was dropped again" in str(failed.value)
-    assert [*world.model.databases["default"].collections] == ["docs"]
-
-
-def test_a_job_that_fails_again_and_again_ends_the_restore(milvus: Callable[..., World]) -> None:
-    world = milvus("2.6.4")
-    segments(world, 2)
-    world.backup()
-    world.model.fates.extend([Fate(fail="no datanode")] * 9)
-    with pytest.raises(ImportFailed, match=r"no datanode"):
-        world.restore(suffix="_back")
-    assert len(jobs(world)) == 4
-    assert [*world.model.databases["default"].collections] == ["docs"]
-
-
-def test_a_job_that_failed_while_its_answer_was_lost_is_submitted_again(milvus: Callable[..., World]) -> None:
-    world = milvus("2.6.4")
-    rows = segments(world, 2)
-    world.backup()
-    world.model.fates.append(replace(LOSES, fail="connection refused"))
-    world.restore(suffix="_back")
-    assert world.model.rows(BACK) == rows
-    assert [job.state for job in jobs(world)] == [FAILED, COMPLETED]
-    assert NAME[1] in world.model.databases["default"].collections
-
-
-@pytest.mark.usefixtures("small")
-def test_nothing_is_begun_anew_while_other_jobs_of_the_collection_run(milvus: Callable[..., World]) -> None:
-    world = milvus("2.6.4")
-    rows = segments(world, 3)
-    world.backup()
-    world.model.fates.extend([Fate(forget=True), Fate(hang="Importing"), Fate()])
-    with restoring(world) as run:
-        state = run.start("nightly", RESTORE_ID, OPTIONS)
-        world.model.finish_jobs()
-        assert not run.poll(state)
-        assert not run.poll(state)
-        jobs(world)[1].fate = Fate()
-        run.wait(state, 0.2)
-        run.finish(state)
-    assert world.model.rows(BACK) == rows
-    assert once_each(world)
-    assert len(jobs(world)) == 3
