@@ -200,11 +200,11 @@ def test_a_backup_that_lost_an_object_fails_the_drill_and_the_catalog_shows_it(d
         if key != lost:
             store.write(f"{ROOT}/{key.removeprefix('backup/')}", source.read(key))
     try:
-        with pytest.raises(BackupDamaged, match="zoo_many cannot be restored: 1 object of this backup missing"):
+        with pytest.raises(BackupDamaged, match="zoo_many cannot be restored: 1 object of this backup is missing"):
             drills.drill("latest", store.location)
         (entry,) = read_catalog(store).entries
         assert (entry.drilled or {})["ok"] is False
-        assert "1 object of this backup missing" in drills.written("head", store)["error"]
+        assert "1 object of this backup is missing" in drills.written("head", store)["error"]
     finally:
         store.delete([item.key for item in store.objects(f"{ROOT}/")])
 
