@@ -46,9 +46,9 @@ test: $(READY) $(READY_OLD) ## Lint and all tests, on both Airflow lines
 	}; \
 	shown() { name=$$1; shift; $(heading) "$$1"; cat .cache/$$name.log; [[ $$(< .cache/$$name.end) = passed ]] || failed="$$failed $$name"; }; \
 	set -m; \
-	{ aside airflow-$(AIRFLOW_OLD) $(BIN_OLD)/python tests/airflow; } & first=$$!; \
+	{ aside airflow-$(AIRFLOW_OLD) $(BIN_OLD)/python tests/airflow; aside breaking $(BIN)/python tests/breaking; } & first=$$!; \
 	{ aside airflow-$(AIRFLOW) $(BIN)/python tests/airflow; aside door $(BIN)/python tests/integration --door=v3.0.0; } & second=$$!; \
-	{ aside unit-versions $(BIN)/python tests/unit tests/versions; aside breaking $(BIN)/python tests/breaking; } & third=$$!; \
+	{ aside unit-versions $(BIN)/python tests/unit tests/versions; } & third=$$!; \
 	set +m; \
 	trap 'kill -9 -- -$$first -$$second -$$third 2>/dev/null || true' EXIT; \
 	$(heading) "pytest tests/integration"; \
