@@ -14,7 +14,7 @@ from .errors import ConfigError
 from .likeness import without_index
 from .names import CollectionName, parse_selection, select, targets
 from .patience import is_seconds
-from .restore_plan import ALWAYS, LOAD, NEVER, RestoreOptions, partitions_to_load
+from .restore_plan import ALWAYS, NEVER, RestoreOptions, partitions_to_load
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +72,7 @@ class DrillOptions:
             raise ConfigError("database '' is not the name of a database; leave it out to restore into those of the backup")
         if self.database is not None:
             targets([name], None, {"default.*": f"{self.database}.*"})
-        if self.load not in LOAD:
-            raise ConfigError(f"load {self.load!r} is not one of {', '.join(LOAD)}")
-        if self.max_shards is not None and (type(self.max_shards) is not int or self.max_shards < 1):
-            raise ConfigError(f"max_shards {self.max_shards!r} is not a number of shards; give 1 or more, or leave it out")
-        if not isinstance(self.allow_downgrade, bool):  # a text is true, whatever it says
-            raise ConfigError(f"allow_downgrade {self.allow_downgrade!r} is neither True nor False")
+        RestoreOptions(load=self.load, max_shards=self.max_shards, allow_downgrade=self.allow_downgrade).check()
         if self.max_seconds is not None and not is_seconds(self.max_seconds):
             raise ConfigError(f"max_seconds {self.max_seconds!r} is not a number of seconds above 0")
 

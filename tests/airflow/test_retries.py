@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -49,6 +50,17 @@ class WorkerDied(BaseException):
 
 
 # --- retries -------------------------------------------------------------------------------------------------------------
+
+
+def out_of_time(run: Callable[[float], Any], text: str, said: list[str]) -> None:
+    """Run it with more and more time until its error is this text; ``said`` gets the error of every run."""
+    for timeout in TIMEOUTS:
+        with pytest.raises(errors.WaitTimeout) as raised:
+            run(timeout)
+        said.append(str(raised.value))
+        if re.fullmatch(text, said[-1]):
+            return
+    pytest.fail(f"none of these is {text!r}: {said}")
 
 
 def test_a_retry_under_airflow_returns_what_the_committed_backup_and_the_finished_restore_of_the_first_try_would_have(
@@ -156,15 +168,13 @@ def test_a_backup_that_times_out_says_how_far_it_is_and_retries_complete_it(conn
         return task.execute(context(task, try_number=len(said) + 1))
 
     with s3_proxy(connected) as s3, in_environment(behind(connected, s3=s3).connections()):
-        for timeout in TIMEOUTS:
+
+        def held(timeout: float) -> None:
             with Gate("copy", 5).closed() as gate:
                 s3.before = gate
-                with pytest.raises(errors.WaitTimeout) as raised:
-                    run(timeout)
-            said.append(str(raised.value))
-            if re.fullmatch(text, said[-1]):
-                break
-        assert re.fullmatch(text, said[-1]), said
+                run(timeout)
+
+        out_of_time(held, text, said)
         s3.before = None
         summary = run(TIMEOUTS[-1])
     assert summary["rows"] == sum(c["rows"] for c in summary["collections"]) > 1000
@@ -191,13 +201,7 @@ def test_a_restore_that_times_out_names_what_runs_on_and_retries_complete_it(
         return resumed.execute_complete(context(resumed, try_number=attempt), event)
 
     with stalled_imports(connected):
-        for timeout in TIMEOUTS:
-            with pytest.raises(errors.WaitTimeout) as raised:
-                run(timeout)
-            said.append(str(raised.value))
-            if re.fullmatch(text, said[-1]):
-                break
-    assert re.fullmatch(text, said[-1]), said
+        out_of_time(run, text, said)
     summary = run(TIMEOUTS[-1])
     assert summary["jobs"] == len(jobs(f"wide{suffix}")) == len(PARTITIONS), "nothing is imported twice"
     assert connected.rows(f"wide{suffix}") == wide
