@@ -131,7 +131,7 @@ def test_who_has_lost_the_lease_does_not_drop_what_another_run_has_made(monkeypa
     patience = Patience()
     with running(patience=patience) as (contract, server):
         filled(contract)
-        asked = contract.model.snapshot_job
+        contract.model.snapshot_seconds, asked = 3600.0, contract.model.snapshot_job
 
         def taken_over(jobs: dict[int, SnapshotJob], number: int) -> tuple[SnapshotJob, int]:
             patience.failure = TakenOver("another run goes on")
