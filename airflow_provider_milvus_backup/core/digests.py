@@ -17,10 +17,8 @@ from typing import Any, Protocol
 #: In capitals too, as Alibaba's OSS writes them.
 _PLAIN = re.compile(r"[0-9a-f]{32}|[0-9A-F]{32}")
 _PARTS = re.compile(r"(?:[0-9a-f]{32}|[0-9A-F]{32})-([1-9][0-9]{0,4})")
-#: Reflected polynomials.
-_CRC64NVME, _CRC32C = (0x9A6C9329AC4BC9B5, 64), (0x82F63B78, 32)
-#: Bytes of one division.
-_BLOCK = 1 << 16
+#: The CRCs that the standard library does not have: their names in the catalogue, and how many bytes they take.
+_CRCS = {"crc32c": ("CRC32-ISCSI", 4), "crc64nvme": ("CRC64-NVME", 8)}
 
 #: By algorithm the name that boto3 has for its checksum, the ones that cost least first.
 ALGORITHMS = {
@@ -73,8 +71,7 @@ def digest(checksum: str) -> Digest | None:
         return _Hash(algorithm)
     if algorithm == "crc32":
         return _Crc32()
-    known = {"crc64nvme": _CRC64NVME, "crc32c": _CRC32C}
-    return _Crc(algorithm, *known[algorithm]) if algorithm in known else None
+    return _Crc(algorithm) if algorithm in _CRCS else None
 
 
 class Md5:
@@ -145,58 +142,21 @@ class _Crc32:
 
 
 class _Crc:
-    """A reflected CRC of large integers, some twenty times as fast as bit by bit.
-
-    The content is a polynomial over GF(2), its first bit the highest power; the integer that its bytes are, little-endian, holds the powers
-    in the opposite order. What begins it, ``h``, weighs ``h · x^t`` when ``t`` bits follow, and the remainder of ``x^t`` may stand for it.
-    The product then has hardly more bits than ``h``, and is added to what follows: so the content halves, until little is left.
-    """
-
-    def __init__(self, algorithm: str, polynomial: int, width: int) -> None:
-        self._algorithm, self._polynomial, self._width = algorithm, polynomial, width
-        self._register = self._ones = (1 << width) - 1
+    def __init__(self, algorithm: str) -> None:
+        self._algorithm, self._model, self._found = algorithm, _model(algorithm), 0
 
     def update(self, data: bytes, /) -> None:
-        for start in range(0, len(data), _BLOCK):
-            block = data[start : start + _BLOCK]
-            self._register = self._after(int.from_bytes(block, "little") ^ self._register, 8 * len(block))
+        self._found = self._model.calc(data, self._found)
 
     def value(self) -> str:
-        return _text(self._algorithm, (self._register ^ self._ones).to_bytes(self._width // 8, "big"))
-
-    def _after(self, content: int, bits: int) -> int:
-        """Return the register after so many bits."""
-        if bits > 4 * self._width:
-            # Zeros in front change nothing, and few different lengths need few different powers.
-            longer = 1 << (bits - 1).bit_length()
-            content, bits = content << (longer - bits), longer
-            while bits > 4 * self._width:
-                head = (bits - self._width) // 2
-                tail = bits - head
-                folded = _product(content & ((1 << head) - 1), _power(self._polynomial, self._width, tail))
-                content, bits = (content >> head) ^ (folded << (tail - head - self._width + 1)), tail
-        for _ in range(bits):
-            content = (content >> 1) ^ (self._polynomial if content & 1 else 0)
-        return content
-
-
-def _product(long: int, short: int) -> int:
-    """Return the product of two polynomials over GF(2)."""
-    found = 0
-    while short:
-        lowest = short & -short
-        found ^= long << (lowest.bit_length() - 1)
-        short ^= lowest
-    return found
+        return _text(self._algorithm, self._found.to_bytes(_CRCS[self._algorithm][1], "big"))
 
 
 @cache
-def _power(polynomial: int, width: int, exponent: int) -> int:
-    """Return the remainder of ``x^exponent``, its powers in the opposite order."""
-    found = 1 << (width - 1)
-    for _ in range(exponent):
-        found = (found >> 1) ^ (polynomial if found & 1 else 0)
-    return found
+def _model(algorithm: str) -> Any:
+    import anycrc
+
+    return anycrc.Model(_CRCS[algorithm][0])
 
 
 def _text(algorithm: str, digest: bytes) -> str:
