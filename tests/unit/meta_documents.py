@@ -41,8 +41,7 @@ zero_or_id = st.integers(0, 2**63 - 1)
 sizes = st.integers(0, 2**50)  # what adds up must still be an int64
 timestamps = st.integers(0, 2**64 - 1)
 string_pairs = st.lists(st.tuples(text, text), max_size=2)
-sizes = st.integers(0, 2**50)
-one_log = st.builds(Log, zero_or_id, sizes, st.just(""))  # meta files have no ETags
+one_log = st.builds(Log, ids, sizes, st.just(""))  # meta files have no ETags, and 0 is no id in them
 logs = st.lists(one_log, min_size=1, max_size=3, unique_by=lambda log: log.log_id)
 field_logs = st.lists(st.builds(FieldLogs, zero_or_id, logs), max_size=3, unique_by=lambda found: found.field_id)
 # The key of a delta log has no field in it, so a segment has each id once. The field is 0, in one list or several.
