@@ -1,4 +1,4 @@
-"""A backup, a restore or a deletion in a process of its own, as a task is, which dies at one exact request.
+"""A backup, a restore, a deletion or a check in a process of its own, as a task is, which dies at one exact request.
 
 ``python -m tests.breaking.processes`` imports all it needs, waits for one line on stdin, a :class:`Task` as JSON, and does what it says.
 """
@@ -28,6 +28,7 @@ from airflow_provider_milvus_backup.core.drill_plan import DrillOptions
 from airflow_provider_milvus_backup.core.drilling import drill
 from airflow_provider_milvus_backup.core.lease import Owner
 from airflow_provider_milvus_backup.core.patience import Patience
+from airflow_provider_milvus_backup.core.preflight import check
 from airflow_provider_milvus_backup.core.report import Reporter
 from airflow_provider_milvus_backup.core.restore import RestoreRun
 from airflow_provider_milvus_backup.core.restore_plan import RestoreOptions
@@ -61,8 +62,8 @@ class Task:
     arguments: dict[str, Any] = field(default_factory=dict)
     restore_id: str = ""
     owner: tuple[str, int, int] = ("dag/run/task/-1", 0, 1)
-    #: ``drill``: its id is the ``restore_id``. ``delete``: the backup of this name; ``retention``: the arguments are its policy; for these
-    #: Milvus is not asked.
+    #: ``drill``: its id is the ``restore_id``. ``check``: of the collections of this name. ``delete``: the backup of this name;
+    #: ``retention``: the arguments are its policy; for these Milvus is not asked.
     verb: str = ""
     #: How many objects a process of its own deletes with one request.
     page: int = deleting.PAGE
@@ -81,6 +82,8 @@ class Task:
         reporter, patience, owner = Reporter(log), Patience(timeout=SECONDS), Owner(*self.owner)
         if self.verb == "drill":
             return drill(settings, DrillOptions(self.name, **self.arguments), owner, reporter, patience, self.restore_id, 0.5)
+        if self.verb == "check":
+            return check(settings, reporter, patience, self.name)
         if self.verb == "delete":
             return deleting.delete(ObjectStore(backups, patience), self.name, owner, reporter).to_dict()
         if self.verb == "retention":
