@@ -20,13 +20,13 @@ _PARTS = re.compile(r"(?:[0-9a-f]{32}|[0-9A-F]{32})-([1-9][0-9]{0,4})")
 #: The CRCs that the standard library does not have: their names in the catalogue, and how many bytes they take.
 _CRCS = {"crc32c": ("CRC32-ISCSI", 4), "crc64nvme": ("CRC64-NVME", 8)}
 
-#: By algorithm the name that boto3 has for its checksum, the ones that cost least first.
+#: By algorithm the name that boto3 has for its checksum, the strongest first.
 ALGORITHMS = {
-    "crc32": "ChecksumCRC32",
     "sha256": "ChecksumSHA256",
     "sha1": "ChecksumSHA1",
-    "crc32c": "ChecksumCRC32C",
     "crc64nvme": "ChecksumCRC64NVME",
+    "crc32c": "ChecksumCRC32C",
+    "crc32": "ChecksumCRC32",
 }
 
 
