@@ -63,6 +63,13 @@ def test_content_in_pieces_is_content_in_one(algorithm: str, content: bytes, cut
     assert pieces.value() == whole.value()
 
 
+def test_a_crc_of_large_content_is_that_of_the_definition_too() -> None:
+    content = bytes(range(256)) * 700
+    found = made("crc64nvme")
+    found.update(content)
+    assert number(found.value()) == bit_by_bit(content, 0x9A6C9329AC4BC9B5, 64)
+
+
 def test_the_others_are_those_of_the_standard_library() -> None:
     found = {algorithm: made(algorithm) for algorithm in ("crc32", "sha1", "sha256")}
     for one in found.values():
